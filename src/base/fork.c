@@ -1,0 +1,35 @@
+#include "base/fork.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static size_t page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+int cellar_fork_page_open(struct cellar_fork_page **ret_page)
+{
+    struct cellar_fork_page *page =
+        mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return -ENOMEM;
+    page->wiped = madvise(page, page_bytes(), MADV_WIPEONFORK) == 0;
+    page->process = getpid();
+    page->alive = 1;
+    *ret_page = page;
+    return 0;
+}
+
+void cellar_fork_page_close(struct cellar_fork_page *page)
+{
+    if (page != NULL)
+        munmap(page, page_bytes());
+}
+
+bool cellar_fork_page_compare_process(const struct cellar_fork_page *page)
+{
+    return page->process != getpid();
+}
