@@ -1,0 +1,69 @@
+/*
+ * file.h - what the file and pread devices share, and what the store needs of a file that is no business of a device:
+ * its name. The device room's second door, for the store's files alone.
+ */
+#ifndef CELLAR_DEVICE_FILE_H
+#define CELLAR_DEVICE_FILE_H
+
+#include <cellar/device.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The state of a file or pread device. */
+struct cellar_file {
+    int fd;
+    int lock_fd; /* an open file description of its own, never mapped, for the writer's lock; -1 before it is asked for
+                  */
+    int flags;   /* CELLAR_DEVICE_ bits */
+    bool mapped; /* the file device: may map */
+    void *window;
+    uint64_t window_bytes;
+    char *path; /* for the lock's own open */
+};
+
+/* Beside the public flags: the last part of the path is no symbolic link (-ELOOP). */
+enum { CELLAR_FILE_NO_LINK = 1 << 16 };
+
+/* Opens path as the mapped or the pread device. Errors as cellar_device_open_file. */
+int cellar_file_open(const char *path, int flags, unsigned mode, bool mapped, struct cellar_device **ret_device);
+
+/*
+ * A store that is being made: a file under the hidden name .NAME.cellar-new, empty, locked for its writer. A leftover
+ * of a crash is taken over; CELLAR_EBUSY: another process is making one just now.
+ */
+int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, struct cellar_device **ret_device);
+
+/* Gives the hidden file its name, durably. replace: over what is there; else -EEXIST. *ret_renamed, also on failure: it
+ * has the name (and making that durable failed). */
+int cellar_file_publish(struct cellar_device *device, const char *path, bool replace, bool *ret_renamed);
+
+/* Removes the hidden file again (creation failed). */
+void cellar_file_discard_hidden(const char *path);
+
+/* 0: path still names the file of this device. CELLAR_NONE: it names another, or nothing. */
+int cellar_file_is_at(const struct cellar_device *device, const char *path);
+
+/* Gives a file the permissions, and as far as we may the owner, of another. */
+int cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device *to);
+
+/* True where the path names the file system kinds that copy on write: a store into a mapping can meet a full disk
+ * there. */
+bool cellar_file_system_copies(int fd);
+
+/* For the tables of the two devices. */
+int cellar_file_size(void *state, uint64_t *ret_size_bytes);
+ssize_t cellar_file_read(void *state, void *buffer, size_t length_bytes, uint64_t offset);
+ssize_t cellar_file_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset);
+int cellar_file_fdatasync(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes);
+int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes);
+int cellar_file_trim(void *state, uint64_t token, uint64_t size_bytes);
+int cellar_file_lock(void *state, enum cellar_device_lock lock, uint64_t *ret_token);
+int cellar_file_unlock(void *state, enum cellar_device_lock lock, uint64_t token);
+void cellar_file_forget(void *state);
+int cellar_file_close(void *state);
+
+/* The tables: read-only ones have no write, grow and trim. */
+extern const struct cellar_device_ops cellar_mapped_file_ops, cellar_mapped_file_read_ops;
+extern const struct cellar_device_ops cellar_pread_ops, cellar_pread_read_ops;
+
+#endif
