@@ -1,0 +1,301 @@
+/*
+ * pipeline.h - pending writes over a cache over a device.
+ *
+ * A pipeline remembers writes to existing bytes of a device and sends them when told to. Reads through the pipeline see
+ * what was written to it, the last write of each byte, over what the device holds; the device sees nothing until
+ * commit (everything) or persist (a range and what belongs to it).
+ *
+ *     set/write -> pending -> commit, persist -> device          get/read <- pending over cache over device
+ *
+ * What goes out. The pending bytes that are to go out are taken page by page; pages that follow each other make one
+ * run, and each run goes out by one gathered write (more where it has over IOV_MAX pages), in the order of the
+ * addresses. A write begins at the first pending byte of its run and ends behind the last one, widened to whole
+ * blocks of the device: bytes before and behind are not written. Bytes in between that are not pending are read from
+ * the device first and written back as they are, so nobody else should be writing to those at that time. After each
+ * write, not before, the cache forgets the pages that were written.
+ *
+ * Failure. What had reached the device by complete writes is no longer pending; the run that failed and what lies
+ * behind it still are, and reads go on seeing them. Of the failed run any part may be on the device. Nothing here makes
+ * anything durable: that is cellar_device_sync, after commit or persist, by the caller.
+ *
+ * Cost. A get, set, read or write looks up each page that it touches in a table or two, however much is pending. A
+ * commit sorts the pending pages once; a persist looks at the pages of its range, or at all pending ones where these
+ * are fewer. Memory: a little over page_bytes for each page with something pending, on top of the cache's; pages that
+ * went out are kept for reuse, page_count of them at most.
+ *
+ * The device may grow at any time. Trimmed below something that is pending, it refuses that when it is to go out.
+ *
+ * Pending bytes are the process's own: they are lost with it, and with close.
+ *
+ * Threads: one thread at a time for one pipeline and its cache together.
+ */
+#ifndef CELLAR_PIPELINE_H
+#define CELLAR_PIPELINE_H
+
+#include <cellar/cache.h>
+#include <cellar/device.h>
+#include <cellar/error.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cellar_pipeline;
+
+/* A block device as bare functions, instead of a cellar_device. */
+struct cellar_pipeline_functions {
+    cellar_map_function *map;     /* see cache.h */
+    cellar_unmap_function *unmap; /* may be NULL */
+
+    /* The size now, in bytes. 0 or a negative error. */
+    int (*size)(void *user, uint64_t *ret_size_bytes);
+
+    /* Writes all of the parts, one behind the other, at position: 0, or a negative error. It lies within the size.
+     * NULL: read-only. */
+    int (*write)(void *user, uint64_t position, const struct iovec *parts, int part_count);
+
+    /* Position and length of every write are multiples of this, a power of two, as the size must be; 0 stands for 1. */
+    uint32_t block_bytes;
+};
+
+/*
+ * Makes a pipeline with nothing pending, and its cache, over a device; the device is borrowed and must stay open.
+ * page_bytes, page_count: as for cellar_cache_open; -EINVAL also where a block of the device is larger than a page.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_open(struct cellar_device *device, size_t page_bytes,
+                                                      size_t page_count, struct cellar_pipeline **ret_pipeline);
+
+/* The same over bare functions, which are copied. map and size must be there (-EINVAL). */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_open_functions(const struct cellar_pipeline_functions *functions,
+                                                                void *user, size_t page_bytes, size_t page_count,
+                                                                struct cellar_pipeline **ret_pipeline);
+
+/* Ends the pipeline and its cache. What is pending is dropped. NULL is fine. */
+CELLAR_API void cellar_pipeline_close(struct cellar_pipeline *pipeline);
+
+/* The cache underneath, for all that it can do; it belongs to the pipeline. It shows the device, without what is
+ * pending. */
+CELLAR_API struct cellar_cache *cellar_pipeline_cache(struct cellar_pipeline *pipeline);
+
+/* How many bytes are pending: each counts once, however often it was written. */
+CELLAR_API uint64_t cellar_pipeline_pending_bytes(const struct cellar_pipeline *pipeline);
+
+/* After CELLAR_EBOUNDS: the first address of the range asked for at which there is nothing. Valid until the next call
+ * that fails. */
+CELLAR_API uint64_t cellar_pipeline_fault_address(const struct cellar_pipeline *pipeline);
+
+/*
+ * Makes bytes pending at [address, address + length); they are copied. All or nothing: -EROFS on a read-only device;
+ * CELLAR_EBOUNDS where the range reaches past the size of the device, which is asked for when it was not known to
+ * be that large; -ENOMEM; the error of asking for the size. length 0 writes nothing, at any address.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_write(struct cellar_pipeline *pipeline, uint64_t address,
+                                                       const void *bytes, size_t length);
+
+/*
+ * Copies [address, address + length) into buffer: what is pending, elsewhere what the cache has or loads. Errors as
+ * cellar_cache_read. Bytes that are pending are there, and are read without asking the device where a whole page's part
+ * of the range is pending.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_read(struct cellar_pipeline *pipeline, uint64_t address, void *buffer,
+                                                      size_t length);
+
+/* Sends everything that is pending to the device, as described above. Nothing pending: nothing happens. Errors: those
+ * of the device (read and write). */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_commit(struct cellar_pipeline *pipeline);
+
+/*
+ * Sends what is pending in [address, address + length) to the device, and with it all that hangs together with it: a
+ * stretch of pending bytes that overlaps the range, or touches it at either end, goes out whole. Pending bytes hang
+ * together when they follow each other, or when a single byte that is not pending lies between them. Everything
+ * else stays pending. The range may reach past the end of the device. Errors as commit.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_persist(struct cellar_pipeline *pipeline, uint64_t address,
+                                                         uint64_t length);
+
+/* Forgets everything that is pending. */
+CELLAR_API void cellar_pipeline_discard(struct cellar_pipeline *pipeline);
+
+/*
+ * Integers, at any address: aligned or not, across pages.
+ *
+ *     int cellar_pipeline_get_NAME(struct cellar_pipeline *pipeline, uint64_t address, TYPE *ret_value);
+ *     int cellar_pipeline_set_NAME(struct cellar_pipeline *pipeline, uint64_t address, TYPE value);
+ *
+ *     i8  u8
+ *     i16_le i16_be i16_ne   u16_le u16_be u16_ne
+ *     i32_le i32_be i32_ne   u32_le u32_be u32_ne
+ *     i64_le i64_be i64_ne   u64_le u64_be u64_ne
+ *
+ * with the meanings of cache.h; errors as cellar_pipeline_read and cellar_pipeline_write.
+ *
+ *     int cellar_pipeline_get_128(struct cellar_pipeline *pipeline, uint64_t address, uint8_t ret_bytes[16]);
+ *     int cellar_pipeline_set_128(struct cellar_pipeline *pipeline, uint64_t address, const uint8_t bytes[16]);
+ *
+ * are 128 bits as the 16 bytes that they are. While nothing is pending a get is the cache's, and as fast.
+ */
+
+/* Private, but part of the binary interface, as the gets are inline. Every struct cellar_pipeline begins with it. */
+struct cellar_pipeline_front {
+    struct cellar_cache *cache;
+    size_t pending_pages;
+};
+
+/* Private: the bytes at address if nothing is pending and the cache has them at hand; else NULL. */
+static inline const unsigned char *cellar_pipeline_peek(struct cellar_pipeline *pipeline, uint64_t address,
+                                                        size_t width)
+{
+    struct cellar_pipeline_front *front = (struct cellar_pipeline_front *)pipeline;
+
+    return front->pending_pages ? NULL : cellar_cache_peek(front->cache, address, width);
+}
+
+/* Private: integers to bytes. Compilers make one store of each. */
+static inline void cellar_encode_8(unsigned char *b, uint8_t value)
+{
+    b[0] = value;
+}
+
+static inline void cellar_encode_16_le(unsigned char *b, uint16_t value)
+{
+    b[0] = (unsigned char)value;
+    b[1] = (unsigned char)(value >> 8);
+}
+
+static inline void cellar_encode_16_be(unsigned char *b, uint16_t value)
+{
+    b[0] = (unsigned char)(value >> 8);
+    b[1] = (unsigned char)value;
+}
+
+static inline void cellar_encode_16_ne(unsigned char *b, uint16_t value)
+{
+    memcpy(b, &value, sizeof value);
+}
+
+static inline void cellar_encode_32_le(unsigned char *b, uint32_t value)
+{
+    b[0] = (unsigned char)value;
+    b[1] = (unsigned char)(value >> 8);
+    b[2] = (unsigned char)(value >> 16);
+    b[3] = (unsigned char)(value >> 24);
+}
+
+static inline void cellar_encode_32_be(unsigned char *b, uint32_t value)
+{
+    b[0] = (unsigned char)(value >> 24);
+    b[1] = (unsigned char)(value >> 16);
+    b[2] = (unsigned char)(value >> 8);
+    b[3] = (unsigned char)value;
+}
+
+static inline void cellar_encode_32_ne(unsigned char *b, uint32_t value)
+{
+    memcpy(b, &value, sizeof value);
+}
+
+static inline void cellar_encode_64_le(unsigned char *b, uint64_t value)
+{
+    b[0] = (unsigned char)value;
+    b[1] = (unsigned char)(value >> 8);
+    b[2] = (unsigned char)(value >> 16);
+    b[3] = (unsigned char)(value >> 24);
+    b[4] = (unsigned char)(value >> 32);
+    b[5] = (unsigned char)(value >> 40);
+    b[6] = (unsigned char)(value >> 48);
+    b[7] = (unsigned char)(value >> 56);
+}
+
+static inline void cellar_encode_64_be(unsigned char *b, uint64_t value)
+{
+    b[0] = (unsigned char)(value >> 56);
+    b[1] = (unsigned char)(value >> 48);
+    b[2] = (unsigned char)(value >> 40);
+    b[3] = (unsigned char)(value >> 32);
+    b[4] = (unsigned char)(value >> 24);
+    b[5] = (unsigned char)(value >> 16);
+    b[6] = (unsigned char)(value >> 8);
+    b[7] = (unsigned char)value;
+}
+
+static inline void cellar_encode_64_ne(unsigned char *b, uint64_t value)
+{
+    memcpy(b, &value, sizeof value);
+}
+
+#define CELLAR_PIPELINE_INTEGER(name, type, utype, code)                                                               \
+    static inline CELLAR_MUST_CHECK int cellar_pipeline_get_##name(struct cellar_pipeline *pipeline, uint64_t address, \
+                                                                   type *ret_value)                                    \
+    {                                                                                                                  \
+        unsigned char copy[sizeof(type)];                                                                              \
+        const unsigned char *bytes = cellar_pipeline_peek(pipeline, address, sizeof copy);                             \
+        if (!bytes) {                                                                                                  \
+            int error = cellar_pipeline_read(pipeline, address, copy, sizeof copy);                                    \
+            if (error)                                                                                                 \
+                return error;                                                                                          \
+            bytes = copy;                                                                                              \
+        }                                                                                                              \
+        *ret_value = (type)cellar_decode_##code(bytes);                                                                \
+        return 0;                                                                                                      \
+    }                                                                                                                  \
+    static inline CELLAR_MUST_CHECK int cellar_pipeline_set_##name(struct cellar_pipeline *pipeline, uint64_t address, \
+                                                                   type value)                                         \
+    {                                                                                                                  \
+        unsigned char copy[sizeof(type)];                                                                              \
+        cellar_encode_##code(copy, (utype)value);                                                                      \
+        return cellar_pipeline_write(pipeline, address, copy, sizeof copy);                                            \
+    }
+
+CELLAR_PIPELINE_INTEGER(i8, int8_t, uint8_t, 8)
+CELLAR_PIPELINE_INTEGER(u8, uint8_t, uint8_t, 8)
+CELLAR_PIPELINE_INTEGER(i16_le, int16_t, uint16_t, 16_le)
+CELLAR_PIPELINE_INTEGER(i16_be, int16_t, uint16_t, 16_be)
+CELLAR_PIPELINE_INTEGER(i16_ne, int16_t, uint16_t, 16_ne)
+CELLAR_PIPELINE_INTEGER(u16_le, uint16_t, uint16_t, 16_le)
+CELLAR_PIPELINE_INTEGER(u16_be, uint16_t, uint16_t, 16_be)
+CELLAR_PIPELINE_INTEGER(u16_ne, uint16_t, uint16_t, 16_ne)
+CELLAR_PIPELINE_INTEGER(i32_le, int32_t, uint32_t, 32_le)
+CELLAR_PIPELINE_INTEGER(i32_be, int32_t, uint32_t, 32_be)
+CELLAR_PIPELINE_INTEGER(i32_ne, int32_t, uint32_t, 32_ne)
+CELLAR_PIPELINE_INTEGER(u32_le, uint32_t, uint32_t, 32_le)
+CELLAR_PIPELINE_INTEGER(u32_be, uint32_t, uint32_t, 32_be)
+CELLAR_PIPELINE_INTEGER(u32_ne, uint32_t, uint32_t, 32_ne)
+CELLAR_PIPELINE_INTEGER(i64_le, int64_t, uint64_t, 64_le)
+CELLAR_PIPELINE_INTEGER(i64_be, int64_t, uint64_t, 64_be)
+CELLAR_PIPELINE_INTEGER(i64_ne, int64_t, uint64_t, 64_ne)
+CELLAR_PIPELINE_INTEGER(u64_le, uint64_t, uint64_t, 64_le)
+CELLAR_PIPELINE_INTEGER(u64_be, uint64_t, uint64_t, 64_be)
+CELLAR_PIPELINE_INTEGER(u64_ne, uint64_t, uint64_t, 64_ne)
+
+#undef CELLAR_PIPELINE_INTEGER
+
+static inline CELLAR_MUST_CHECK int cellar_pipeline_get_128(struct cellar_pipeline *pipeline, uint64_t address,
+                                                            uint8_t ret_bytes[16])
+{
+    unsigned char copy[16];
+    const unsigned char *bytes = cellar_pipeline_peek(pipeline, address, sizeof copy);
+    if (!bytes) {
+        int error = cellar_pipeline_read(pipeline, address, copy, sizeof copy);
+        if (error)
+            return error;
+        bytes = copy;
+    }
+    memcpy(ret_bytes, bytes, sizeof copy);
+    return 0;
+}
+
+static inline CELLAR_MUST_CHECK int cellar_pipeline_set_128(struct cellar_pipeline *pipeline, uint64_t address,
+                                                            const uint8_t bytes[16])
+{
+    return cellar_pipeline_write(pipeline, address, bytes, 16);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

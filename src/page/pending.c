@@ -1,0 +1,287 @@
+/* pending.c - see pending.h. */
+#include "page/pending.h"
+
+#include "base/check.h"
+#include "page/bits.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cellar_pending_open(struct cellar_pending_set *set, size_t page_bytes, size_t spare_max)
+{
+    *set = (struct cellar_pending_set){
+        .page_bytes = page_bytes,
+        .word_count = cellar_bits_words(page_bytes),
+        .page_shift = (unsigned)__builtin_ctzll(page_bytes),
+        .spare_max = spare_max,
+    };
+}
+
+void cellar_pending_close(struct cellar_pending_set *set)
+{
+    set->spare_max = 0;
+    cellar_pending_discard(set);
+    while (set->spare != NULL) {
+        struct cellar_pending *pending = set->spare;
+
+        set->spare = pending->next;
+        free(pending);
+    }
+    cellar_table_clear(&set->table);
+    free(set->pages);
+    free(set->order);
+}
+
+/* Room for count pages everywhere, so that neither adding one nor sorting them can fail. */
+static int reserve(struct cellar_pending_set *set, size_t count)
+{
+    size_t room = set->room < 16 ? 16 : set->room;
+    struct cellar_pending **pages, **order;
+
+    if (count > set->room) {
+        while (room < count)
+            room *= 2;
+        pages = realloc(set->pages, room * sizeof(struct cellar_pending *));
+        if (pages == NULL)
+            return -ENOMEM;
+        set->pages = pages;
+        order = realloc(set->order, room * sizeof(struct cellar_pending *));
+        if (order == NULL)
+            return -ENOMEM;
+        set->order = order;
+        set->room = room;
+    }
+    return cellar_table_reserve(&set->table, count);
+}
+
+/* Adds a page, clean. NULL: no memory. */
+static struct cellar_pending *add_page(struct cellar_pending_set *set, uint64_t page)
+{
+    struct cellar_pending *pending = set->spare;
+    size_t bits_bytes = set->word_count * sizeof pending->dirty[0];
+
+    if (reserve(set, set->table.count + 1) != 0)
+        return NULL;
+    if (pending != NULL) {
+        set->spare = pending->next;
+        set->spare_count--;
+    } else {
+        pending = malloc(sizeof *pending + bits_bytes + set->page_bytes);
+        if (pending == NULL)
+            return NULL;
+        pending->bytes = (unsigned char *)(pending->dirty + set->word_count);
+        memset(pending->dirty, 0, bits_bytes);
+    }
+    pending->page = page;
+    pending->place = set->table.count;
+    set->pages[pending->place] = pending;
+    cellar_table_insert(&set->table, page, pending);
+    return pending;
+}
+
+/* A clean page leaves the set. */
+static void drop_page(struct cellar_pending_set *set, struct cellar_pending *pending)
+{
+    struct cellar_pending *last;
+
+    cellar_table_remove(&set->table, pending->page);
+    last = set->pages[set->table.count];
+    set->pages[pending->place] = last;
+    last->place = pending->place;
+    if (set->spare_count >= set->spare_max) {
+        free(pending);
+        return;
+    }
+    pending->next = set->spare;
+    set->spare = pending;
+    set->spare_count++;
+}
+
+static bool is_clean(const struct cellar_pending_set *set, const struct cellar_pending *pending)
+{
+    return cellar_bits_next(pending->dirty, true, 0, set->page_bytes) == CELLAR_BITS_NONE;
+}
+
+/* Pages first to last are in the set afterwards; or, without the memory, those added are gone again. */
+static int add_pages(struct cellar_pending_set *set, uint64_t first, uint64_t last)
+{
+    int error = 0;
+
+    for (uint64_t page = first; page <= last && error == 0; page++) {
+        if (cellar_pending_find(set, page) == NULL && add_page(set, page) == NULL)
+            error = -ENOMEM;
+    }
+    for (uint64_t page = first; page <= last && error != 0; page++) {
+        struct cellar_pending *pending = cellar_pending_find(set, page);
+
+        if (pending != NULL && is_clean(set, pending))
+            drop_page(set, pending);
+    }
+    return error;
+}
+
+static void write_page(struct cellar_pending_set *set, struct cellar_pending *pending, size_t offset,
+                       const unsigned char *bytes, size_t length)
+{
+    memcpy(pending->bytes + offset, bytes, length);
+    set->byte_count += cellar_bits_set(pending->dirty, offset, offset + length);
+}
+
+int cellar_pending_write(struct cellar_pending_set *set, uint64_t address, const void *bytes, size_t length)
+{
+    const unsigned char *from = bytes;
+    uint64_t page = address >> set->page_shift;
+    size_t offset = (size_t)(address & (set->page_bytes - 1));
+
+    if (length == 0)
+        return 0;
+    if (length <= set->page_bytes - offset) {
+        struct cellar_pending *pending = cellar_pending_find(set, page);
+
+        if (pending == NULL)
+            pending = add_page(set, page);
+        if (pending == NULL)
+            return -ENOMEM;
+        write_page(set, pending, offset, from, length);
+        return 0;
+    }
+    if (add_pages(set, page, (address + length - 1) >> set->page_shift) != 0)
+        return -ENOMEM;
+    while (length > 0) {
+        size_t part = set->page_bytes - offset < length ? set->page_bytes - offset : length;
+
+        write_page(set, cellar_pending_find(set, page), offset, from, part);
+        from += part;
+        length -= part;
+        page++;
+        offset = 0;
+    }
+    return 0;
+}
+
+void cellar_pending_overlay(const struct cellar_pending *pending, size_t from, size_t to, unsigned char *buffer)
+{
+    size_t end;
+
+    for (size_t at = from; cellar_bits_run(pending->dirty, true, &at, to, &end); at = end)
+        memcpy(buffer + (at - from), pending->bytes + at, end - at);
+}
+
+static bool is_dirty(const struct cellar_pending_set *set, uint64_t address)
+{
+    const struct cellar_pending *pending = cellar_pending_find(set, address >> set->page_shift);
+
+    return pending != NULL && cellar_bits_test(pending->dirty, (size_t)(address & (set->page_bytes - 1)));
+}
+
+/* The first byte of the run of dirty bytes around address, which is dirty. */
+static uint64_t run_start(const struct cellar_pending_set *set, uint64_t address)
+{
+    for (;;) {
+        const struct cellar_pending *pending = cellar_pending_find(set, address >> set->page_shift);
+        size_t offset = (size_t)(address & (set->page_bytes - 1));
+        size_t clean = cellar_bits_last(pending->dirty, false, 0, offset);
+
+        if (clean != CELLAR_BITS_NONE)
+            return address - offset + clean + 1;
+        address -= offset;
+        if (address == 0 || !is_dirty(set, address - 1))
+            return address;
+        address--;
+    }
+}
+
+/* The byte behind the run of dirty bytes around address, which is dirty. */
+static uint64_t run_end(const struct cellar_pending_set *set, uint64_t address)
+{
+    do {
+        const struct cellar_pending *pending = cellar_pending_find(set, address >> set->page_shift);
+        size_t offset = (size_t)(address & (set->page_bytes - 1));
+        size_t clean = cellar_bits_next(pending->dirty, false, offset, set->page_bytes);
+
+        if (clean != CELLAR_BITS_NONE)
+            return address - offset + clean;
+        address += set->page_bytes - offset;
+    } while (is_dirty(set, address));
+    return address;
+}
+
+void cellar_pending_widen(const struct cellar_pending_set *set, uint64_t *start, uint64_t *end)
+{
+    uint64_t from = *start, to = *end;
+
+    if (is_dirty(set, from) || (from > 0 && is_dirty(set, from - 1))) {
+        from = run_start(set, is_dirty(set, from) ? from : from - 1);
+        while (from >= 2 && is_dirty(set, from - 2))
+            from = run_start(set, from - 2);
+    }
+    if (is_dirty(set, to) || (to > 0 && is_dirty(set, to - 1))) {
+        if (is_dirty(set, to))
+            to = run_end(set, to);
+        while (is_dirty(set, to + 1))
+            to = run_end(set, to + 1);
+    }
+    *start = from;
+    *end = to;
+}
+
+static int compare_pages(const void *left, const void *right)
+{
+    const struct cellar_pending *const *a = left, *const *b = right;
+
+    return ((*a)->page > (*b)->page) - ((*a)->page < (*b)->page);
+}
+
+/* True if the page has a dirty byte in [start, end). */
+static bool meets(const struct cellar_pending_set *set, const struct cellar_pending *pending, uint64_t start,
+                  uint64_t end)
+{
+    uint64_t address = pending->page << set->page_shift;
+    uint64_t from = start > address ? start - address : 0, to = end > address ? end - address : 0;
+
+    if (from >= set->page_bytes)
+        return false;
+    if (to > set->page_bytes)
+        to = set->page_bytes;
+    return cellar_bits_next(pending->dirty, true, (size_t)from, (size_t)to) != CELLAR_BITS_NONE;
+}
+
+/* Looks at the pages of the range one by one, or at all pages of the set where those are fewer. */
+size_t cellar_pending_collect(struct cellar_pending_set *set, uint64_t start, uint64_t end)
+{
+    uint64_t first = start >> set->page_shift, last;
+    size_t count = 0;
+
+    if (start >= end || set->table.count == 0)
+        return 0;
+    last = (end - 1) >> set->page_shift;
+    if (last - first < set->table.count) {
+        for (uint64_t page = first; page <= last; page++) {
+            struct cellar_pending *pending = cellar_pending_find(set, page);
+
+            if (pending != NULL && meets(set, pending, start, end))
+                set->order[count++] = pending;
+        }
+        return count;
+    }
+    for (size_t i = 0; i < set->table.count; i++) {
+        if (meets(set, set->pages[i], start, end))
+            set->order[count++] = set->pages[i];
+    }
+    qsort(set->order, count, sizeof set->order[0], compare_pages);
+    return count;
+}
+
+void cellar_pending_clean(struct cellar_pending_set *set, struct cellar_pending *pending, size_t from, size_t to)
+{
+    set->byte_count -= cellar_bits_clear(pending->dirty, from, to);
+    if (is_clean(set, pending))
+        drop_page(set, pending);
+}
+
+void cellar_pending_discard(struct cellar_pending_set *set)
+{
+    while (set->table.count > 0)
+        cellar_pending_clean(set, set->pages[set->table.count - 1], 0, set->page_bytes);
+    CELLAR_CHECK(set->byte_count == 0);
+}

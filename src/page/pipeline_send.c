@@ -1,0 +1,150 @@
+/*
+ * pipeline_send.c - pending bytes on their way to the device.
+ *
+ * What is to go out is cut into runs: pages that follow each other, at most as many as one gathered write takes. Of a
+ * run, the bytes from its first to its last dirty one go out, widened to whole blocks. In between, what is clean, or
+ * dirty but not to go out, comes from the device. That differs from the pending page only where the widening reaches
+ * past [start, end), which is in the first and the last page of a run: those are then put together in a page of their
+ * own.
+ */
+#include "page/pipeline.h"
+
+#include "page/bits.h"
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+struct run {
+    struct cellar_pending **pages;
+    size_t page_count;
+    uint64_t start, end; /* the dirty bytes to go out lie in [start, end) */
+    uint64_t from, to;   /* the write: [from, to) */
+};
+
+/* The part of a range that lies in the page, as offsets in the page. */
+static void part_in_page(const struct cellar_pipeline *pipeline, const struct cellar_pending *pending, uint64_t start,
+                         uint64_t end, size_t *ret_from, size_t *ret_to)
+{
+    size_t page_bytes = pipeline->pending.page_bytes;
+    uint64_t address = pending->page << pipeline->pending.page_shift;
+
+    *ret_from = start > address ? (size_t)(start - address) : 0;
+    *ret_to = end - address < page_bytes ? (size_t)(end - address) : page_bytes;
+}
+
+/* Reads what the device has of the bytes [from, to) of the page, or more of them, to gap + from. */
+static int read_gap(struct cellar_pipeline *pipeline, const struct cellar_pending *pending, size_t from, size_t to)
+{
+    size_t block_mask = pipeline->block_bytes - 1;
+
+    return cellar_source_copy(&pipeline->source, pending->page << pipeline->pending.page_shift,
+                              pipeline->pending.page_bytes, from & ~block_mask, (to + block_mask) & ~block_mask,
+                              pipeline->gap);
+}
+
+/* Fills what is clean of the bytes [from, to) of the page from the device. */
+static int fill_gaps(struct cellar_pipeline *pipeline, struct cellar_pending *pending, size_t from, size_t to)
+{
+    size_t first = cellar_bits_next(pending->dirty, false, from, to), end;
+    int error;
+
+    if (first == CELLAR_BITS_NONE)
+        return 0;
+    error = read_gap(pipeline, pending, first, cellar_bits_last(pending->dirty, false, from, to) + 1);
+    if (error != 0)
+        return error;
+    for (size_t at = first; cellar_bits_run(pending->dirty, false, &at, to, &end); at = end)
+        memcpy(pending->bytes + at, pipeline->gap + at, end - at);
+    return 0;
+}
+
+/* Makes part number index of the run's write. */
+static int prepare_part(struct cellar_pipeline *pipeline, const struct run *run, size_t index)
+{
+    struct cellar_pending *pending = run->pages[index];
+    unsigned char *bytes = pending->bytes;
+    size_t from, to, dirty_from, dirty_to;
+    int error;
+
+    part_in_page(pipeline, pending, run->from, run->to, &from, &to);
+    part_in_page(pipeline, pending, run->start, run->end, &dirty_from, &dirty_to);
+    if (from >= dirty_from && to <= dirty_to) {
+        error = fill_gaps(pipeline, pending, from, to);
+    } else {
+        bytes = pipeline->ends[index > 0];
+        error = read_gap(pipeline, pending, from, to);
+        if (error == 0) {
+            memcpy(bytes + from, pipeline->gap + from, to - from);
+            if (dirty_from < from)
+                dirty_from = from;
+            cellar_pending_overlay(pending, dirty_from, dirty_to < to ? dirty_to : to, bytes + dirty_from);
+        }
+    }
+    pipeline->parts[index] = (struct iovec){.iov_base = bytes + from, .iov_len = to - from};
+    return error;
+}
+
+/* The bytes to write: from the first dirty byte of the run to the last, in whole blocks. */
+static void find_span(const struct cellar_pipeline *pipeline, struct run *run)
+{
+    const struct cellar_pending *first = run->pages[0], *last = run->pages[run->page_count - 1];
+    unsigned shift = pipeline->pending.page_shift;
+    uint64_t block_mask = pipeline->block_bytes - 1;
+    size_t from, to;
+
+    part_in_page(pipeline, first, run->start, run->end, &from, &to);
+    run->from = (first->page << shift) + cellar_bits_next(first->dirty, true, from, to);
+    run->from &= ~block_mask;
+    part_in_page(pipeline, last, run->start, run->end, &from, &to);
+    run->to = (last->page << shift) + cellar_bits_last(last->dirty, true, from, to) + 1;
+    run->to = (run->to + block_mask) & ~block_mask;
+}
+
+static int write_parts(struct cellar_pipeline *pipeline, const struct run *run)
+{
+    int error, part_count = (int)run->page_count;
+
+    if (pipeline->source.device != NULL)
+        return cellar_device_write(pipeline->source.device, pipeline->parts, part_count, run->from);
+    error = pipeline->functions.write(pipeline->source.user, run->from, pipeline->parts, part_count);
+    return error > 0 ? -EIO : error;
+}
+
+static int send_run(struct cellar_pipeline *pipeline, struct run *run)
+{
+    int error = 0;
+
+    find_span(pipeline, run);
+    for (size_t i = 0; i < run->page_count && error == 0; i++)
+        error = prepare_part(pipeline, run, i);
+    if (error != 0)
+        return error;
+    error = write_parts(pipeline, run);
+    cellar_cache_invalidate(pipeline->front.cache, run->from, run->to - run->from);
+    for (size_t i = 0; i < run->page_count && error == 0; i++) {
+        size_t from, to;
+
+        part_in_page(pipeline, run->pages[i], run->start, run->end, &from, &to);
+        cellar_pending_clean(&pipeline->pending, run->pages[i], from, to);
+    }
+    return error;
+}
+
+int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint64_t end)
+{
+    size_t count = cellar_pending_collect(&pipeline->pending, start, end), next;
+    struct cellar_pending **order = pipeline->pending.order;
+    int error = 0;
+
+    for (size_t i = 0; i < count && error == 0; i = next) {
+        struct run run = {.pages = order + i, .start = start, .end = end};
+
+        next = i + 1;
+        while (next < count && next - i < IOV_MAX && order[next]->page == order[next - 1]->page + 1)
+            next++;
+        run.page_count = next - i;
+        error = send_run(pipeline, &run);
+    }
+    pipeline->front.pending_pages = pipeline->pending.table.count;
+    return error;
+}
