@@ -1,0 +1,74 @@
+#include "cell/alloc.h"
+
+#include "base/check.h"
+
+#include <errno.h>
+
+uint32_t cellar_alloc_step_cells(uint64_t step_bytes, uint32_t bytes_per_cell)
+{
+    uint64_t cells = step_bytes / bytes_per_cell;
+
+    if (cells == 0)
+        return 1;
+    return cells > UINT32_MAX ? UINT32_MAX : (uint32_t)cells;
+}
+
+/* Allocates up to ready_index, the file as long as it was or up to there. */
+static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
+{
+    uint64_t from = (uint64_t)alloc->ready_index * alloc->bytes_per_cell;
+    uint64_t size_bytes = (uint64_t)ready_index * alloc->bytes_per_cell;
+    int error = cellar_device_grow(alloc->device, from, size_bytes);
+
+    if (error == -ENOTSUP && size_bytes <= alloc->file_bytes)
+        error = 0; /* a device of fixed size has all its space */
+    if (error != 0)
+        return error;
+    alloc->ready_index = ready_index;
+    if (size_bytes > alloc->file_bytes)
+        alloc->file_bytes = size_bytes;
+    return 0;
+}
+
+static bool is_full(int error)
+{
+    return error == -ENOSPC || error == -EFBIG || error == -EDQUOT;
+}
+
+static int grow(struct cellar_alloc *alloc, uint32_t required_index)
+{
+    uint64_t short_cells = required_index - alloc->ready_index;
+    uint64_t steps = (short_cells + alloc->step_cells - 1) / alloc->step_cells;
+    uint64_t target = alloc->ready_index + steps * alloc->step_cells;
+    int error;
+
+    if (target > alloc->max_index)
+        target = alloc->max_index;
+    if (alloc->window_bytes > 0 && target > alloc->window_bytes / alloc->bytes_per_cell)
+        target = alloc->window_bytes / alloc->bytes_per_cell;
+    if (target < required_index)
+        return CELLAR_EWINDOW;
+    error = make_ready(alloc, (uint32_t)target);
+    if (target > required_index && (is_full(error) || error == -ENOTSUP))
+        error = make_ready(alloc, required_index); /* not a whole step any more, but what is needed */
+    return error;
+}
+
+int cellar_alloc_take(struct cellar_alloc *alloc, uint64_t cell_count, uint32_t *ret_first_index)
+{
+    uint32_t required;
+
+    CELLAR_CHECK(cell_count > 0 && alloc->next_index <= alloc->max_index);
+    if (cell_count > alloc->max_index - alloc->next_index)
+        return CELLAR_EINDEXFULL;
+    required = alloc->next_index + (uint32_t)cell_count;
+    if (CELLAR_UNLIKELY(required > alloc->ready_index)) {
+        int error = grow(alloc, required);
+
+        if (error != 0)
+            return error;
+    }
+    *ret_first_index = alloc->next_index;
+    alloc->next_index = required;
+    return 0;
+}

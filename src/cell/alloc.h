@@ -1,0 +1,33 @@
+/*
+ * alloc.h - hands out indices in order and makes sure that their space is really there.
+ *
+ * Invariant: next <= ready <= max index, and every cell below ready is allocated in the file and below its durable end;
+ * so a store into it meets no full disk, and publishing it leaves no header that points past the file after a crash.
+ */
+#ifndef CELLAR_CELL_ALLOC_H
+#define CELLAR_CELL_ALLOC_H
+
+#include <cellar/device.h>
+#include <stdint.h>
+
+struct cellar_alloc {
+    struct cellar_device *device;
+    uint32_t bytes_per_cell;
+    uint32_t next_index;
+    uint32_t ready_index; /* cells below this may be stored into */
+    uint32_t max_index;
+    uint32_t step_cells;
+    uint64_t window_bytes; /* 0: no window, no limit */
+    uint64_t file_bytes;   /* the length of the file */
+};
+
+/* The cells of one step; at least one. */
+uint32_t cellar_alloc_step_cells(uint64_t step_bytes, uint32_t bytes_per_cell);
+
+/*
+ * The next cell_count (> 0) indices. CELLAR_EINDEXFULL; CELLAR_EWINDOW; errors of growing the device. Nothing changes
+ * on failure.
+ */
+int cellar_alloc_take(struct cellar_alloc *alloc, uint64_t cell_count, uint32_t *ret_first_index);
+
+#endif

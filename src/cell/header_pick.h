@@ -1,0 +1,34 @@
+/* header_pick.h - which state a file is opened with: the decision alone, as a pure function over the four slots. */
+#ifndef CELLAR_CELL_HEADER_PICK_H
+#define CELLAR_CELL_HEADER_PICK_H
+
+#include "format/format.h"
+
+struct cellar_pick {
+    enum cellar_found found;
+    struct cellar_state disk;    /* of the pair in force */
+    struct cellar_state process; /* of the pair in force; zero where it is broken */
+    struct cellar_state adopted; /* what a writer goes on with */
+    unsigned repair;             /* CELLAR_SLOT_ bits: broken, or older than the slot in force of its pair */
+    int disk_in_force;           /* 0: #1, 1: #2 */
+    int process_in_force;        /* the same; -1: the pair is broken */
+};
+
+/* Where a pick failed. */
+struct cellar_pick_problem {
+    uint64_t file_offset;
+    uint32_t found;
+    bool broken;          /* found is no number: both slots of the pair are broken */
+    const char *expected; /* constant text */
+};
+
+/* The disk-sync state alone: what a reader without a key sees. 0 or CELLAR_ECORRUPT. file_cells: whole cells of the
+ * file. */
+int cellar_pick_disk(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t start_index, uint64_t file_cells,
+                     struct cellar_pick *ret_pick, struct cellar_pick_problem *ret_problem);
+
+/* What a writer opens with. 0 or CELLAR_ECORRUPT. */
+int cellar_pick_writer(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t start_index, uint64_t file_cells,
+                       struct cellar_pick *ret_pick, struct cellar_pick_problem *ret_problem);
+
+#endif
