@@ -1,0 +1,121 @@
+/* ground.c - the file under a handle, and the ways into it. */
+#include "base/diagnose.h"
+#include "store_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,
+                       bool compat)
+{
+    int error;
+
+    cellar_header_open(&ground->header, ground->device, ground->window, compat);
+    ground->header_ready = true;
+    error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, ground->window_bytes,
+                              cache_bytes, writer);
+    ground->cells_ready = error == 0;
+    return error;
+}
+
+int cellar_ground_map(struct cellar_ground *ground, const struct cellar_config *config, uint64_t limit_bytes,
+                      enum cellar_device_choice choice, bool writable)
+{
+    uint64_t wanted = (uint64_t)config->max_index * config->bytes_per_cell;
+    int result;
+
+    ground->window = NULL;
+    ground->window_bytes = 0;
+    if (choice == CELLAR_DEVICE_PAGES)
+        return 0;
+    if (limit_bytes > 0 && limit_bytes < wanted)
+        wanted = limit_bytes;
+    result = cellar_device_window(ground->device, wanted, writable, &ground->window, &ground->window_bytes);
+    if (result == 0 && ground->window_bytes > wanted)
+        ground->window_bytes = wanted;
+    if (result == CELLAR_NONE)
+        return choice == CELLAR_DEVICE_MAPPED ? -ENOTSUP : 0;
+    return result;
+}
+
+int cellar_ground_close(struct cellar_ground *ground, bool forked)
+{
+    int error = 0;
+
+    if (ground->cells_ready)
+        cellar_cells_close(&ground->cells);
+    if (ground->header_ready)
+        cellar_header_close(&ground->header);
+    if (ground->device != NULL && forked)
+        cellar_device_forget(ground->device);
+    if (ground->device != NULL && ground->owned)
+        error = cellar_device_close(ground->device);
+    else if (ground->locked && !forked)
+        cellar_device_unlock(ground->device, CELLAR_LOCK_WRITER);
+    *ground = (struct cellar_ground){.device = NULL};
+    return error;
+}
+
+/* Reads what is there of the header; the rest is zero. */
+static int read_header(struct cellar_device *device, unsigned char header[CELLAR_HEADER_BYTES],
+                       uint64_t *ret_file_bytes)
+{
+    uint64_t file_bytes;
+    int error = cellar_device_size(device, &file_bytes);
+
+    if (error == 0 && file_bytes >= CELLAR_HEADER_BYTES)
+        error = cellar_device_read(device, header, CELLAR_HEADER_BYTES, 0);
+    /* Asked again after the header was read: a writer may have grown the file and published since. */
+    if (error == 0)
+        error = cellar_device_size(device, ret_file_bytes);
+    if (error == 0 && file_bytes < CELLAR_HEADER_BYTES)
+        *ret_file_bytes = file_bytes;
+    return error;
+}
+
+int cellar_ground_examine(struct cellar_device *device, const char *path, unsigned char header[CELLAR_HEADER_BYTES],
+                          struct cellar_config *ret_config, uint64_t *ret_file_bytes,
+                          struct cellar_diagnostic *diagnostic)
+{
+    const char *expected = NULL;
+    uint64_t at = 0, file_bytes;
+    int error = read_header(device, header, &file_bytes);
+
+    if (error != 0)
+        return cellar_diagnose(diagnostic, error, path, 0, "can't read the header: %s", cellar_strerror(error));
+    if (file_bytes < CELLAR_HEADER_BYTES)
+        return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, file_bytes,
+                               "found the end of the file, expected a header of %d bytes", CELLAR_HEADER_BYTES);
+    cellar_config_decode(header, ret_config);
+    if (cellar_config_check(ret_config, &at, &expected) != 0)
+        return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, at, "found %" PRIu32 ", expected %s",
+                               at == CELLAR_AT_MAX_INDEX ? ret_config->max_index : ret_config->bytes_per_cell,
+                               expected);
+    if (file_bytes % ret_config->bytes_per_cell != 0)
+        return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, file_bytes,
+                               "found a file of %" PRIu64 " bytes, expected a whole number of cells of %" PRIu32,
+                               file_bytes, ret_config->bytes_per_cell);
+    if (file_bytes / ret_config->bytes_per_cell > ret_config->max_index)
+        return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, CELLAR_AT_MAX_INDEX,
+                               "found a file of %" PRIu64 " cells, expected at most max index, %" PRIu32,
+                               file_bytes / ret_config->bytes_per_cell, ret_config->max_index);
+    *ret_file_bytes = file_bytes;
+    return 0;
+}
+
+int cellar_ground_refuse(const struct cellar_pick_problem *problem, const char *path,
+                         struct cellar_diagnostic *diagnostic)
+{
+    if (problem->broken)
+        return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, problem->file_offset,
+                               "found both disk-sync slots broken, expected %s", problem->expected);
+    return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, problem->file_offset, "found %" PRIu32 ", expected %s",
+                           problem->found, problem->expected);
+}
+
+void cellar_decode_slots(const unsigned char header[CELLAR_HEADER_BYTES],
+                         struct cellar_slot ret_slots[CELLAR_SLOT_COUNT])
+{
+    for (int name = 0; name < CELLAR_SLOT_COUNT; name++)
+        ret_slots[name] = cellar_slot_decode(header + cellar_slot_offset((enum cellar_slot_name)name));
+}

@@ -1,0 +1,371 @@
+/*
+ * reader.c - a reader stands at a state and moves when it is asked to. Nothing here writes, locks, or waits for a
+ * writer.
+ */
+#include "base/diagnose.h"
+#include "device/file.h"
+#include "store_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Every failure leaves a diagnostic: this one where no deeper place did. Returns error. */
+static int note(struct cellar_reader *reader, int error)
+{
+    if (error < 0 && reader->diagnostic.error != error)
+        cellar_diagnose(&reader->diagnostic, error, reader->path, CELLAR_OFFSET_NONE, "can't read the store: %s",
+                        cellar_strerror(error));
+    return error;
+}
+
+static enum cellar_pair pair_of(const struct cellar_reader *reader)
+{
+    return reader->has_key ? CELLAR_PAIR_PROCESS : CELLAR_PAIR_DISK;
+}
+
+static uint64_t needed_bytes(const struct cellar_reader *reader, uint32_t next_index)
+{
+    return (uint64_t)next_index * reader->config.bytes_per_cell;
+}
+
+/* Whether the cells of a state are where they can be read. Asks for the file's size only if it doesn't reach by what is
+ * known. */
+static int check_reach(struct cellar_reader *reader, const struct cellar_state *state)
+{
+    uint64_t needed = needed_bytes(reader, state->next_index);
+    int error;
+
+    if (state->next_index < cellar_start_index(reader->config.bytes_per_cell))
+        return cellar_diagnose(&reader->diagnostic, CELLAR_ECORRUPT, reader->path, CELLAR_OFFSET_NONE,
+                               "found next index %" PRIu32 ", expected at least the first usable cell, %" PRIu32,
+                               state->next_index, cellar_start_index(reader->config.bytes_per_cell));
+    if (needed > reader->file_bytes) {
+        error = cellar_device_size(reader->ground.device, &reader->file_bytes);
+        if (error != 0)
+            return error;
+    }
+    if (needed > reader->file_bytes)
+        return cellar_diagnose(&reader->diagnostic, CELLAR_ECORRUPT, reader->path, reader->file_bytes,
+                               "found the end of the file, expected cells up to next index %" PRIu32,
+                               state->next_index);
+    if (reader->ground.window != NULL && needed > reader->ground.window_bytes)
+        return cellar_diagnose(&reader->diagnostic, CELLAR_EWINDOW, reader->path, CELLAR_OFFSET_NONE,
+                               "next index %" PRIu32 " lies beyond the window of %" PRIu64 " bytes", state->next_index,
+                               reader->ground.window_bytes);
+    return 0;
+}
+
+static int check_retired(struct cellar_reader *reader)
+{
+    uint32_t flags = 0;
+    int error = cellar_header_flags(&reader->ground.header, &flags);
+
+    if (error != 0)
+        return error;
+    if ((flags & CELLAR_FLAG_RETIRED) != 0)
+        return cellar_diagnose(&reader->diagnostic, CELLAR_ERETIRED, reader->path, CELLAR_AT_FLAGS,
+                               "the store was truncated: another file is in its place, open it again");
+    return 0;
+}
+
+/* Takes the state that its pair says now. See cellar_reader_refresh. */
+static int move_on(struct cellar_reader *reader)
+{
+    struct cellar_seen seen = reader->seen;
+    enum cellar_key_verdict verdict;
+    struct cellar_state state;
+    int result = cellar_header_look(&reader->ground.header, pair_of(reader), reader->has_key ? &reader->key : NULL,
+                                    &seen, &state, &verdict);
+
+    if (result == CELLAR_ECORRUPT)
+        return cellar_diagnose(
+            &reader->diagnostic, result, reader->path, cellar_slot_offset((enum cellar_slot_name)pair_of(reader)),
+            "found two broken %s-sync slots, expected one whose hash holds", reader->has_key ? "process" : "disk");
+    if (result != 0)
+        return result;
+    result = check_reach(reader, &state);
+    if (result != 0)
+        return result;
+    if (state.next_index < reader->floor_next)
+        return cellar_diagnose(&reader->diagnostic, CELLAR_ECORRUPT, reader->path,
+                               cellar_slot_offset((enum cellar_slot_name)pair_of(reader)) + CELLAR_SLOT_AT_NEXT,
+                               "found next index %" PRIu32 ", expected at least %" PRIu32 ": it never goes back",
+                               state.next_index, reader->floor_next);
+    if (state.next_index > reader->cached_next) {
+        cellar_cells_forget(&reader->ground.cells, needed_bytes(reader, reader->cached_next));
+        reader->cached_next = state.next_index;
+    }
+    reader->other_writer = reader->has_key && verdict == CELLAR_KEY_BAD;
+    reader->seen = seen;
+    reader->floor_next = state.next_index;
+    if (!reader->has_key)
+        reader->flushed_next = state.next_index;
+    if (state.next_index == reader->state.next_index && state.root_index == reader->state.root_index)
+        return CELLAR_NONE;
+    reader->state = state;
+    return 0;
+}
+
+int cellar_reader_refresh(struct cellar_reader *reader)
+{
+    int error;
+
+    if (cellar_forked(reader->fork_page))
+        return note(reader, CELLAR_EFORKED);
+    error = check_retired(reader);
+    return note(reader, error != 0 ? error : move_on(reader));
+}
+
+/* The process-sync pair's verdict on a key, fresh. */
+static int judge_key(struct cellar_reader *reader, const struct cellar_key *key)
+{
+    struct cellar_seen seen = {.any = false};
+    enum cellar_key_verdict verdict;
+    struct cellar_state state;
+    int error;
+
+    if (cellar_forked(reader->fork_page))
+        return CELLAR_EFORKED;
+    error = cellar_header_look(&reader->ground.header, CELLAR_PAIR_PROCESS, key, &seen, &state, &verdict);
+    if (error == CELLAR_ECORRUPT)
+        return cellar_diagnose(&reader->diagnostic, error, reader->path, cellar_slot_offset(CELLAR_PROCESS_1),
+                               "found two broken process-sync slots, expected one whose hash holds");
+    if (error == 0 && verdict != CELLAR_KEY_GOOD)
+        return cellar_diagnose(&reader->diagnostic, CELLAR_EBADKEY, reader->path,
+                               cellar_slot_offset(CELLAR_PROCESS_1) + CELLAR_SLOT_AT_KEYED_HASH,
+                               "found the hash of another key, expected that of the one given");
+    return error;
+}
+
+int cellar_reader_check_key(struct cellar_reader *reader, const struct cellar_key *key)
+{
+    return note(reader, judge_key(reader, key));
+}
+
+int cellar_reader_enable_process_sync(struct cellar_reader *reader, const struct cellar_key *key)
+{
+    int error = note(reader, judge_key(reader, key));
+
+    if (error != 0)
+        return error;
+    reader->key = *key;
+    reader->has_key = true;
+    reader->other_writer = false;
+    reader->seen.any = false;
+    reader->floor_next = 0;
+    return 0;
+}
+
+void cellar_reader_disable_process_sync(struct cellar_reader *reader)
+{
+    reader->has_key = false;
+    reader->other_writer = false;
+    reader->seen.any = false;
+    reader->floor_next = 0;
+}
+
+static int check(struct cellar_reader *reader)
+{
+    uint64_t file_bytes;
+    int error;
+
+    if (cellar_forked(reader->fork_page))
+        return CELLAR_EFORKED;
+    error = cellar_device_size(reader->ground.device, &file_bytes);
+    if (error != 0)
+        return error;
+    if (file_bytes < needed_bytes(reader, reader->state.next_index))
+        return cellar_diagnose(&reader->diagnostic, CELLAR_ECORRUPT, reader->path, file_bytes,
+                               "found the end of the file, expected cells up to next index %" PRIu32
+                               ": the file was cut",
+                               reader->state.next_index);
+    return check_retired(reader);
+}
+
+int cellar_reader_check(struct cellar_reader *reader)
+{
+    return note(reader, check(reader));
+}
+
+/* ---- opening ---- */
+
+static void free_reader(struct cellar_reader *reader, bool forked)
+{
+    cellar_ground_close(&reader->ground, forked);
+    cellar_fork_page_close(reader->fork_page);
+    free(reader->path);
+    free(reader);
+}
+
+void cellar_reader_close(struct cellar_reader *reader)
+{
+    if (reader != NULL)
+        free_reader(reader, cellar_forked(reader->fork_page));
+}
+
+static int new_reader(const char *path, struct cellar_reader **ret_reader)
+{
+    struct cellar_reader *reader = calloc(1, sizeof *reader);
+    int error = 0;
+
+    if (reader == NULL)
+        return -ENOMEM;
+    reader->diagnostic.file_offset = CELLAR_OFFSET_NONE;
+    if (path != NULL && (reader->path = strdup(path)) == NULL)
+        error = -ENOMEM;
+    if (error == 0)
+        error = cellar_fork_page_open(&reader->fork_page);
+    if (error != 0) {
+        free(reader->path);
+        free(reader);
+        return error;
+    }
+    *ret_reader = reader;
+    return 0;
+}
+
+/* The reader stands at the disk-sync state, and with a key at the process-sync one. */
+static int settle(struct cellar_reader *reader, const struct cellar_reader_options *options)
+{
+    int error = check_retired(reader);
+
+    if (error == 0)
+        error = move_on(reader);
+    if (error == 0 && options->key != NULL)
+        error = cellar_reader_enable_process_sync(reader, options->key);
+    if (error == 0 && options->key != NULL)
+        error = move_on(reader);
+    return error > 0 ? 0 : error;
+}
+
+/* What lies on reader->ground.device. CELLAR_NONE: no window, and the caller wants another device then. */
+static int adopt(struct cellar_reader *reader, const struct cellar_reader_options *options, bool pages_allowed)
+{
+    unsigned char header[CELLAR_HEADER_BYTES];
+    int error = cellar_ground_examine(reader->ground.device, reader->path, header, &reader->config, &reader->file_bytes,
+                                      &reader->diagnostic);
+
+    if (error == 0)
+        error = cellar_ground_map(&reader->ground, &reader->config, options->window_bytes, options->device, false);
+    if (error == 0 && reader->ground.window == NULL && !pages_allowed)
+        error = CELLAR_NONE;
+    if (error == 0)
+        error = cellar_ground_open(&reader->ground, reader->config.bytes_per_cell, options->cache_bytes, false, false);
+    return error == 0 ? settle(reader, options) : error;
+}
+
+static int open_as(struct cellar_reader *reader, const struct cellar_reader_options *options, bool mapped)
+{
+    int error = cellar_file_open(reader->path, CELLAR_OPEN_READ, 0, mapped, &reader->ground.device);
+
+    if (error != 0)
+        return error;
+    reader->ground.owned = true;
+    error = adopt(reader, options, !mapped || options->device == CELLAR_DEVICE_MAPPED);
+    if (error == CELLAR_ERETIRED && cellar_file_is_at(reader->ground.device, reader->path) != 0)
+        error = -ESTALE; /* replaced between our open and now: the path names the new store */
+    if (error != 0)
+        cellar_ground_close(&reader->ground, false);
+    return error;
+}
+
+/* Ends an opening that failed: the diagnostic goes to the caller. */
+static int refuse(struct cellar_reader *reader, int error, const char *path,
+                  const struct cellar_reader_options *options)
+{
+    struct cellar_diagnostic diagnostic = {.file_offset = CELLAR_OFFSET_NONE};
+
+    if (reader != NULL) {
+        diagnostic = reader->diagnostic;
+        free_reader(reader, false);
+    }
+    if (diagnostic.error != error)
+        cellar_diagnose(&diagnostic, error, path, CELLAR_OFFSET_NONE, "can't open for read: %s",
+                        cellar_strerror(error));
+    if (options->diagnostic != NULL)
+        *options->diagnostic = diagnostic;
+    return error;
+}
+
+static const struct cellar_reader_options default_options;
+
+int cellar_reader_open(const char *path, const struct cellar_reader_options *options, struct cellar_reader **ret_reader)
+{
+    struct cellar_reader *reader = NULL;
+    struct cellar_reader_options wanted = options != NULL ? *options : default_options;
+    bool mapped = wanted.device != CELLAR_DEVICE_PAGES;
+    int error = new_reader(path, &reader);
+
+    while (error == 0) {
+        error = open_as(reader, &wanted, mapped);
+        if (error == 0) {
+            *ret_reader = reader;
+            return 0;
+        }
+        if (error == CELLAR_NONE) {
+            mapped = false;
+            wanted.device = CELLAR_DEVICE_PAGES;
+        }
+        if (error == CELLAR_NONE || error == -ESTALE)
+            error = 0;
+    }
+    return refuse(reader, error, path, &wanted);
+}
+
+int cellar_reader_open_on(struct cellar_device *device, const struct cellar_reader_options *options,
+                          struct cellar_reader **ret_reader)
+{
+    struct cellar_reader *reader = NULL;
+    struct cellar_reader_options wanted = options != NULL ? *options : default_options;
+    int error = new_reader(NULL, &reader);
+
+    if (error == 0) {
+        reader->ground.device = device;
+        error = adopt(reader, &wanted, true);
+    }
+    if (error != 0)
+        return refuse(reader, error, NULL, &wanted);
+    *ret_reader = reader;
+    return 0;
+}
+
+/* ---- accessors ---- */
+
+const struct cellar_diagnostic *cellar_reader_diagnostic(const struct cellar_reader *reader)
+{
+    return &reader->diagnostic;
+}
+
+void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *ret_info)
+{
+    *ret_info = (struct cellar_info){
+        .mode = CELLAR_MODE_READER,
+        .data_path = reader->ground.window != NULL ? CELLAR_PATH_WINDOW : CELLAR_PATH_PAGES,
+        .device_name = cellar_device_name(reader->ground.device),
+        .path = reader->path,
+        .config = reader->config,
+        .start_index = cellar_start_index(reader->config.bytes_per_cell),
+        .next_index = reader->state.next_index,
+        .root_index = reader->state.root_index,
+        .flushed_next_index = reader->flushed_next,
+        .size_bytes = needed_bytes(reader, reader->state.next_index),
+        .file_bytes = reader->file_bytes,
+        .window_bytes = reader->ground.window_bytes,
+        .has_key = reader->has_key,
+        .other_writer = reader->other_writer,
+    };
+}
+
+struct cellar_snapshot cellar_reader_snapshot(struct cellar_reader *reader)
+{
+    return (struct cellar_snapshot){
+        .window = reader->ground.window,
+        .bytes_per_cell = reader->config.bytes_per_cell,
+        .start_index = cellar_start_index(reader->config.bytes_per_cell),
+        .next_index = reader->state.next_index,
+        .root_index = reader->state.root_index,
+        .cells = &reader->ground.cells,
+    };
+}

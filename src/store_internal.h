@@ -1,0 +1,136 @@
+/* store_internal.h - what the files of the store share: its handles. */
+#ifndef CELLAR_STORE_INTERNAL_H
+#define CELLAR_STORE_INTERNAL_H
+
+#include "base/fork.h"
+#include "cell/alloc.h"
+#include "cell/cells.h"
+#include "cell/header.h"
+#include "cell/header_pick.h"
+#include "format/format.h"
+
+#include <cellar/store.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* A file (or a device of the caller's) and the ways into it: what truncate replaces as a whole. */
+struct cellar_ground {
+    struct cellar_device *device;
+    bool owned;   /* closed with the handle */
+    void *window; /* NULL: the pages path */
+    uint64_t window_bytes;
+    struct cellar_header header;
+    struct cellar_cells cells;
+    bool header_ready, cells_ready;
+    bool locked; /* the writer's lock is this handle's */
+};
+
+/* Cells not yet committed that were lent for filling in place on the pages path. */
+struct cellar_reservation {
+    struct cellar_reservation *next;
+    uint32_t first_index;
+    size_t length_bytes;
+    unsigned char bytes[];
+};
+
+struct cellar_writer {
+    struct cellar_ground ground;
+    char *path;      /* as given; NULL on a device of the caller's */
+    char *real_path; /* absolute, without links: what truncate renames over */
+    struct cellar_fork_page *fork_page;
+    struct cellar_config config;
+    struct cellar_key key;
+    struct cellar_recovery recovery;
+    struct cellar_alloc alloc; /* next is the appending thread's */
+    uint32_t root_index;
+    uint32_t initial_cells;
+    uint64_t resize_step_bytes, window_limit, cache_bytes;
+    enum cellar_device_choice choice;
+    unsigned file_mode;
+    bool compat;
+    struct cellar_reservation *reservations;
+
+    /* Between the appending thread and those that flush. */
+    atomic_int poison;                 /* the first failed write or sync, or 0 */
+    atomic_uint_fast64_t committed;    /* the state that readers with the key see: root << 32 | next */
+    atomic_uint_fast64_t commits;      /* how many there were; stored after committed */
+    atomic_uint_fast32_t flushed_next; /* cells below this are durable */
+    pthread_mutex_t flush_lock;        /* over what follows */
+    uint64_t flushed_commits;          /* the commit that is durable */
+};
+
+struct cellar_reader {
+    struct cellar_ground ground;
+    char *path;
+    struct cellar_fork_page *fork_page;
+    struct cellar_config config;
+    struct cellar_key key;
+    bool has_key, other_writer;
+    struct cellar_state state;
+    uint32_t floor_next;  /* of the pair that is followed: it never goes back */
+    uint32_t cached_next; /* pages path: the highest next index that pages were cached under */
+    uint32_t flushed_next;
+    uint64_t file_bytes;
+    struct cellar_seen seen;
+    struct cellar_diagnostic diagnostic;
+};
+
+/* ---- ground.c ---- */
+
+/* Header and cells over ground->device, with or without ground->window. */
+int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,
+                       bool compat);
+
+/* Asks the device for the window that max_index needs, or as much as limit_bytes (0: no limit) and the system allow. 0,
+ * also where there is none and choice allows that; -ENOTSUP where it doesn't; CELLAR_EWINDOW. */
+int cellar_ground_map(struct cellar_ground *ground, const struct cellar_config *config, uint64_t limit_bytes,
+                      enum cellar_device_choice choice, bool writable);
+
+/* Ends all of it; the device too where it is owned. forked: leave the parent's locks alone. */
+int cellar_ground_close(struct cellar_ground *ground, bool forked);
+
+/* The header's 256 bytes and the file's length, checked as far as they say what a store is: length, config. Fills
+ * *diagnostic. */
+int cellar_ground_examine(struct cellar_device *device, const char *path, unsigned char header[CELLAR_HEADER_BYTES],
+                          struct cellar_config *ret_config, uint64_t *ret_file_bytes,
+                          struct cellar_diagnostic *diagnostic);
+
+/* The text for a pick that failed. Returns CELLAR_ECORRUPT. */
+int cellar_ground_refuse(const struct cellar_pick_problem *problem, const char *path,
+                         struct cellar_diagnostic *diagnostic);
+
+void cellar_decode_slots(const unsigned char header[CELLAR_HEADER_BYTES],
+                         struct cellar_slot ret_slots[CELLAR_SLOT_COUNT]);
+
+/* ---- writer_file.c ---- */
+
+/* Writes the header of an empty store of the config to a device and makes it durable, then opens the ground over it.
+ * *ret_file_bytes: its length. */
+int cellar_ground_format(struct cellar_ground *ground, const struct cellar_writer *writer, uint32_t initial_cells,
+                         uint64_t *ret_file_bytes);
+
+/* A hidden file beside writer->real_path, formatted. */
+int cellar_ground_create_hidden(struct cellar_ground *ground, const struct cellar_writer *writer,
+                                uint32_t initial_cells, uint64_t *ret_file_bytes);
+
+/* What the writer's options ask for; diagnostics are not kept. */
+int cellar_writer_new(const char *path, const struct cellar_writer_options *options, struct cellar_writer **ret_writer);
+void cellar_writer_free(struct cellar_writer *writer);
+
+/* ---- writer.c ---- */
+
+/* The handle stands at this state, which is committed and durable; cells below ready_index are really allocated. */
+void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
+                         uint64_t file_bytes);
+
+static inline uint64_t cellar_state_pack(const struct cellar_state *state)
+{
+    return (uint64_t)state->root_index << 32 | state->next_index;
+}
+
+static inline struct cellar_state cellar_state_unpack(uint64_t word)
+{
+    return (struct cellar_state){.next_index = (uint32_t)word, .root_index = (uint32_t)(word >> 32)};
+}
+
+#endif

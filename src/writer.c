@@ -1,0 +1,526 @@
+/*
+ * writer.c - append, commit, flush, close.
+ *
+ *            append, reserve,           commit                     flush
+ *            write_value, set_root
+ *   nothing ----------------> appended -------------> committed ----------------> durable
+ *                             (this writer)           (readers with the key)      (every reader, every crash)
+ *
+ * Invariants:
+ *  1. next (alloc) >= next of the committed state >= next of the durable state; the root of each lies below its next.
+ *  2. Cells below the committed next never change.
+ *  3. Process sync is published before disk sync; cells are durable before the disk-sync slots that name them are
+ * stored.
+ *  4. After the first failed write or sync (poison) nothing is stored any more.
+ *
+ * Threads: alloc, root_index and reservations are the appending thread's. flush_committed on other threads sees only
+ * committed and commits (atomic: the state is stored before the count) and works under flush_lock.
+ */
+#include "base/bytes.h"
+#include "base/check.h"
+#include "cell/chunk.h"
+#include "device/file.h"
+#include "store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* FORKED, the poison, or 0. */
+static int check_alive(const struct cellar_writer *writer)
+{
+    if (CELLAR_UNLIKELY(cellar_forked(writer->fork_page)))
+        return CELLAR_EFORKED;
+    return atomic_load_explicit(&writer->poison, memory_order_relaxed);
+}
+
+/* Keeps the first failure; returns error. */
+static int poison(struct cellar_writer *writer, int error)
+{
+    int none = 0;
+
+    if (error < 0)
+        atomic_compare_exchange_strong(&writer->poison, &none, error);
+    return error;
+}
+
+void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
+                         uint64_t file_bytes)
+{
+    writer->alloc = (struct cellar_alloc){
+        .device = writer->ground.device,
+        .bytes_per_cell = writer->config.bytes_per_cell,
+        .next_index = state->next_index,
+        .ready_index = ready_index,
+        .max_index = writer->config.max_index,
+        .step_cells = cellar_alloc_step_cells(writer->resize_step_bytes, writer->config.bytes_per_cell),
+        .window_bytes = writer->ground.window_bytes,
+        .file_bytes = file_bytes,
+    };
+    writer->root_index = state->root_index;
+    atomic_store(&writer->committed, cellar_state_pack(state));
+    atomic_store(&writer->flushed_next, state->next_index);
+    writer->flushed_commits = atomic_load(&writer->commits);
+}
+
+/* ---- appending ---- */
+
+/* Failures of growth that change nothing: the writer goes on. Anything else came from a sync. */
+static bool is_harmless(int error)
+{
+    return error == CELLAR_EINDEXFULL || error == CELLAR_EWINDOW || error == -ENOSPC || error == -EFBIG ||
+           error == -EDQUOT || error == -ENOMEM || error == -ENOTSUP;
+}
+
+static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret_first_index)
+{
+    int error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
+
+    return error == 0 || is_harmless(error) ? error : poison(writer, error);
+}
+
+static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)
+{
+    return (uint64_t)index * writer->config.bytes_per_cell;
+}
+
+static struct cellar_state committed_state(const struct cellar_writer *writer)
+{
+    return cellar_state_unpack(atomic_load_explicit(&writer->committed, memory_order_acquire));
+}
+
+static void drop_reservations(struct cellar_writer *writer)
+{
+    while (writer->reservations != NULL) {
+        struct cellar_reservation *reservation = writer->reservations;
+
+        writer->reservations = reservation->next;
+        free(reservation);
+    }
+}
+
+/* What was filled in place on the pages path goes into the pipeline; it may be filled further until the next commit. */
+static int pour_reservations(struct cellar_writer *writer)
+{
+    for (struct cellar_reservation *r = writer->reservations; r != NULL; r = r->next) {
+        int error =
+            cellar_cells_write(&writer->ground.cells, offset_of(writer, r->first_index), r->bytes, r->length_bytes);
+
+        if (error != 0)
+            return poison(writer, error);
+    }
+    return 0;
+}
+
+/* Undoes a take whose cells could not be written. */
+static int give_back(struct cellar_writer *writer, uint32_t first_index, int error)
+{
+    writer->alloc.next_index = first_index;
+    return error == -ENOMEM ? error : poison(writer, error);
+}
+
+int cellar_writer_append(struct cellar_writer *writer, const void *cells, uint32_t cell_count,
+                         uint32_t *ret_first_index)
+{
+    uint32_t first;
+    int error = check_alive(writer);
+
+    if (error == 0 && cell_count == 0)
+        error = -EINVAL;
+    if (error == 0)
+        error = take(writer, cell_count, &first);
+    if (error != 0)
+        return error;
+    error = cellar_cells_write(&writer->ground.cells, offset_of(writer, first), cells,
+                               (size_t)cell_count * writer->config.bytes_per_cell);
+    if (error != 0)
+        return give_back(writer, first, error);
+    *ret_first_index = first;
+    return 0;
+}
+
+static int write_zeros(struct cellar_writer *writer, uint64_t offset, size_t length_bytes)
+{
+    static const unsigned char zeros[512];
+    int error = 0;
+
+    while (error == 0 && length_bytes > 0) {
+        size_t step = length_bytes < sizeof zeros ? length_bytes : sizeof zeros;
+
+        error = cellar_cells_write(&writer->ground.cells, offset, zeros, step);
+        offset += step;
+        length_bytes -= step;
+    }
+    return error;
+}
+
+int cellar_writer_append_bytes(struct cellar_writer *writer, const void *bytes, size_t length_bytes,
+                               uint32_t *ret_first_index)
+{
+    uint32_t bytes_per_cell = writer->config.bytes_per_cell, first;
+    uint64_t cell_count = length_bytes / bytes_per_cell + (length_bytes % bytes_per_cell != 0);
+    size_t rest_bytes = (size_t)(cell_count * bytes_per_cell - length_bytes);
+    int error = check_alive(writer);
+
+    if (error == 0 && length_bytes == 0)
+        error = -EINVAL;
+    if (error == 0)
+        error = take(writer, cell_count, &first);
+    if (error != 0)
+        return error;
+    error = cellar_cells_write(&writer->ground.cells, offset_of(writer, first), bytes, length_bytes);
+    if (error == 0)
+        error = write_zeros(writer, offset_of(writer, first) + length_bytes, rest_bytes);
+    if (error != 0)
+        return give_back(writer, first, error);
+    *ret_first_index = first;
+    return 0;
+}
+
+uint32_t cellar_writer_reserve_max(uint32_t bytes_per_cell)
+{
+    return 65536 + CELLAR_FOOTER_BYTES / bytes_per_cell + 1;
+}
+
+int cellar_writer_reserve(struct cellar_writer *writer, uint32_t cell_count, uint32_t *ret_first_index,
+                          void **ret_cells)
+{
+    size_t length_bytes = (size_t)cell_count * writer->config.bytes_per_cell;
+    struct cellar_reservation *reservation = NULL;
+    uint32_t first;
+    int error = check_alive(writer);
+
+    if (error == 0 && (cell_count == 0 || cell_count > cellar_writer_reserve_max(writer->config.bytes_per_cell)))
+        error = -EINVAL;
+    if (error == 0 && writer->ground.window == NULL) {
+        reservation = calloc(1, sizeof *reservation + length_bytes);
+        if (reservation == NULL)
+            error = -ENOMEM;
+    }
+    if (error == 0)
+        error = take(writer, cell_count, &first);
+    if (error != 0) {
+        free(reservation);
+        return error;
+    }
+    *ret_first_index = first;
+    if (reservation == NULL) {
+        *ret_cells = (unsigned char *)writer->ground.window + offset_of(writer, first);
+        return 0;
+    }
+    reservation->first_index = first;
+    reservation->length_bytes = length_bytes;
+    reservation->next = writer->reservations;
+    writer->reservations = reservation;
+    *ret_cells = reservation->bytes;
+    return 0;
+}
+
+/* The part of [offset, offset + length_bytes) that lies in a reservation is written there: its owner may still fill the
+ * rest. */
+static void rewrite_reserved(struct cellar_writer *writer, uint64_t offset, const unsigned char *bytes,
+                             uint64_t length_bytes)
+{
+    for (struct cellar_reservation *r = writer->reservations; r != NULL; r = r->next) {
+        uint64_t begin = offset_of(writer, r->first_index), end = begin + r->length_bytes;
+        uint64_t from = offset > begin ? offset : begin;
+        uint64_t to = offset + length_bytes < end ? offset + length_bytes : end;
+
+        if (from < to)
+            memcpy(r->bytes + (from - begin), bytes + (from - offset), (size_t)(to - from));
+    }
+}
+
+int cellar_writer_rewrite(struct cellar_writer *writer, uint32_t index, const void *bytes, size_t length_bytes)
+{
+    uint64_t offset = offset_of(writer, index), end = offset_of(writer, writer->alloc.next_index);
+    int error = check_alive(writer);
+
+    if (error != 0)
+        return error;
+    if (index < cellar_start_index(writer->config.bytes_per_cell) || offset >= end || length_bytes > end - offset)
+        return CELLAR_EBOUNDS;
+    if (index < committed_state(writer).next_index)
+        return -EINVAL;
+    error = cellar_cells_write(&writer->ground.cells, offset, bytes, length_bytes);
+    if (error != 0)
+        return error == -ENOMEM ? error : poison(writer, error);
+    rewrite_reserved(writer, offset, bytes, length_bytes);
+    return 0;
+}
+
+int cellar_writer_write_value_parts(struct cellar_writer *writer, const struct iovec *parts, int part_count,
+                                    uint32_t *ret_index)
+{
+    uint64_t size_bytes;
+    uint32_t first;
+    int error = check_alive(writer);
+
+    if (error != 0)
+        return error;
+    if (part_count < 0)
+        return -EINVAL;
+    size_bytes = cellar_parts_bytes(parts, part_count);
+    if (size_bytes == UINT64_MAX)
+        return CELLAR_EINDEXFULL;
+    error = take(writer, cellar_value_cells(writer->config.bytes_per_cell, size_bytes), &first);
+    if (error != 0)
+        return error;
+    error = cellar_chunk_write(&writer->ground.cells, first, parts, part_count, ret_index);
+    return error == 0 ? 0 : give_back(writer, first, error);
+}
+
+int cellar_writer_write_value(struct cellar_writer *writer, const void *bytes, size_t length_bytes, uint32_t *ret_index)
+{
+    struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length_bytes};
+
+    return cellar_writer_write_value_parts(writer, &part, 1, ret_index);
+}
+
+int cellar_writer_set_root(struct cellar_writer *writer, uint32_t root_index)
+{
+    int error = check_alive(writer);
+
+    if (error != 0)
+        return error;
+    if (root_index != CELLAR_ROOT_NONE &&
+        (root_index < cellar_start_index(writer->config.bytes_per_cell) || root_index >= writer->alloc.next_index))
+        return CELLAR_EBOUNDS;
+    writer->root_index = root_index;
+    return 0;
+}
+
+/* ---- committing ---- */
+
+int cellar_writer_commit(struct cellar_writer *writer)
+{
+    struct cellar_state state = {.next_index = writer->alloc.next_index, .root_index = writer->root_index};
+    int error = check_alive(writer);
+
+    if (error != 0)
+        return error;
+    if (cellar_state_pack(&state) == atomic_load_explicit(&writer->committed, memory_order_relaxed))
+        return 0; /* cells that could be pending would have moved next */
+    if (writer->reservations != NULL) {
+        error = pour_reservations(writer);
+        if (error != 0)
+            return error;
+        drop_reservations(writer);
+    }
+    error = cellar_cells_commit(&writer->ground.cells);
+    if (error == 0)
+        error = cellar_header_publish(&writer->ground.header, CELLAR_PAIR_PROCESS, &state, &writer->key);
+    if (error != 0)
+        return poison(writer, error);
+    atomic_store_explicit(&writer->committed, cellar_state_pack(&state), memory_order_release);
+    atomic_store_explicit(&writer->commits, atomic_load_explicit(&writer->commits, memory_order_relaxed) + 1,
+                          memory_order_release);
+    return 0;
+}
+
+int cellar_writer_rollback(struct cellar_writer *writer)
+{
+    struct cellar_state state = committed_state(writer);
+    int error = check_alive(writer);
+
+    if (error != 0)
+        return error;
+    drop_reservations(writer);
+    cellar_cells_discard(&writer->ground.cells);
+    writer->alloc.next_index = state.next_index;
+    writer->root_index = state.root_index;
+    return 0;
+}
+
+/* ---- flushing ---- */
+
+/* The order that durability stands on: cells, then the slots that name them, then the header. */
+static int make_durable(struct cellar_writer *writer, const struct cellar_state *state)
+{
+    uint32_t flushed = (uint32_t)atomic_load_explicit(&writer->flushed_next, memory_order_relaxed);
+    uint64_t from = offset_of(writer, flushed);
+    uint64_t to = offset_of(writer, state->next_index);
+    int error = to > from ? cellar_device_sync(writer->ground.device, from, to - from) : 0;
+
+    if (error == 0)
+        error = cellar_header_publish(&writer->ground.header, CELLAR_PAIR_DISK, state, NULL);
+    if (error == 0)
+        error = cellar_header_sync(&writer->ground.header);
+    if (error == 0)
+        atomic_store_explicit(&writer->flushed_next, state->next_index, memory_order_relaxed);
+    return error;
+}
+
+int cellar_writer_flush_committed(struct cellar_writer *writer)
+{
+    uint64_t wanted = atomic_load_explicit(&writer->commits, memory_order_acquire);
+    int error = check_alive(writer);
+
+    if (error != 0)
+        return error;
+    pthread_mutex_lock(&writer->flush_lock);
+    error = check_alive(writer);
+    /* Whoever held the lock meanwhile may have made our commit durable with its own. */
+    if (error == 0 && writer->flushed_commits < wanted) {
+        uint64_t commits = atomic_load_explicit(&writer->commits, memory_order_acquire);
+        struct cellar_state state = committed_state(writer);
+
+        error = poison(writer, make_durable(writer, &state));
+        if (error == 0)
+            writer->flushed_commits = commits;
+    }
+    pthread_mutex_unlock(&writer->flush_lock);
+    return error;
+}
+
+int cellar_writer_flush(struct cellar_writer *writer)
+{
+    int error = cellar_writer_commit(writer);
+
+    return error == 0 ? cellar_writer_flush_committed(writer) : error;
+}
+
+/* ---- the rest ---- */
+
+int cellar_writer_override_version(struct cellar_writer *writer, uint32_t version)
+{
+    unsigned char bytes[4];
+    int error = check_alive(writer);
+
+    if (error != 0)
+        return error;
+    cellar_store_le32(bytes, version);
+    error = cellar_header_store(&writer->ground.header, CELLAR_AT_VERSION, bytes, sizeof bytes);
+    if (error == 0)
+        error = cellar_header_sync(&writer->ground.header);
+    if (error != 0)
+        return poison(writer, error);
+    writer->config.version = version;
+    return 0;
+}
+
+static void retire(struct cellar_ground *ground)
+{
+    unsigned char bytes[4];
+
+    cellar_store_le32(bytes, CELLAR_FLAG_RETIRED);
+    /* Readers that miss the mark stay with what they have; the file is nobody's store any more. */
+    (void)cellar_header_store(&ground->header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+}
+
+int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
+{
+    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
+    struct cellar_ground fresh;
+    uint64_t file_bytes;
+    bool renamed;
+    int error = check_alive(writer);
+
+    if (error == 0 && (writer->real_path == NULL || writer->compat))
+        error = -ENOTSUP;
+    if (error == 0)
+        error = cellar_ground_create_hidden(&fresh, writer, initial_cells, &file_bytes);
+    if (error != 0)
+        return error;
+    error = cellar_file_publish(fresh.device, writer->real_path, true, &renamed);
+    if (!renamed) {
+        cellar_file_discard_hidden(writer->real_path);
+        cellar_ground_close(&fresh, false);
+        return error;
+    }
+    drop_reservations(writer);
+    retire(&writer->ground);
+    cellar_ground_close(&writer->ground, false);
+    writer->ground = fresh;
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
+    return poison(writer, error); /* the new store is in place, but the folder is not known to be durable */
+}
+
+/* Space beyond the last cell goes back to the system. Not in compat mode: the original may have it mapped. */
+static int give_space_back(struct cellar_writer *writer)
+{
+    uint64_t used_bytes = offset_of(writer, writer->alloc.next_index);
+
+    if (!writer->ground.owned || writer->compat || writer->alloc.file_bytes <= used_bytes)
+        return 0;
+    return cellar_device_trim(writer->ground.device, used_bytes);
+}
+
+int cellar_writer_close(struct cellar_writer *writer)
+{
+    bool forked;
+    int error, close_error;
+
+    if (writer == NULL)
+        return 0;
+    forked = cellar_forked(writer->fork_page);
+    error = forked ? 0 : cellar_writer_flush(writer);
+    if (error == 0 && !forked)
+        error = give_space_back(writer);
+    close_error = cellar_ground_close(&writer->ground, forked);
+    cellar_writer_free(writer);
+    return error != 0 || forked ? error : close_error;
+}
+
+void cellar_writer_abandon(struct cellar_writer *writer)
+{
+    if (writer == NULL)
+        return;
+    cellar_ground_close(&writer->ground, cellar_forked(writer->fork_page));
+    cellar_writer_free(writer);
+}
+
+void cellar_writer_recovery(const struct cellar_writer *writer, struct cellar_recovery *ret_recovery)
+{
+    *ret_recovery = writer->recovery;
+}
+
+void cellar_writer_key(const struct cellar_writer *writer, struct cellar_key *ret_key)
+{
+    *ret_key = writer->key;
+}
+
+uint32_t cellar_writer_next(const struct cellar_writer *writer)
+{
+    return writer->alloc.next_index;
+}
+
+uint32_t cellar_writer_root(const struct cellar_writer *writer)
+{
+    return writer->root_index;
+}
+
+void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *ret_info)
+{
+    *ret_info = (struct cellar_info){
+        .mode = CELLAR_MODE_WRITER,
+        .data_path = writer->ground.window != NULL ? CELLAR_PATH_WINDOW : CELLAR_PATH_PAGES,
+        .device_name = cellar_device_name(writer->ground.device),
+        .path = writer->path,
+        .config = writer->config,
+        .start_index = cellar_start_index(writer->config.bytes_per_cell),
+        .next_index = writer->alloc.next_index,
+        .root_index = writer->root_index,
+        .flushed_next_index = (uint32_t)atomic_load_explicit(&writer->flushed_next, memory_order_relaxed),
+        .size_bytes = offset_of(writer, writer->alloc.next_index),
+        .file_bytes = writer->alloc.file_bytes,
+        .window_bytes = writer->ground.window_bytes,
+        .resize_step_cells = writer->alloc.step_cells,
+        .has_key = true,
+        .compat = writer->compat,
+    };
+}
+
+struct cellar_snapshot cellar_writer_snapshot(struct cellar_writer *writer)
+{
+    if (writer->reservations != NULL)
+        (void)pour_reservations(writer); /* a failure poisons, and comes out at the next call */
+    return (struct cellar_snapshot){
+        .window = writer->ground.window,
+        .bytes_per_cell = writer->config.bytes_per_cell,
+        .start_index = cellar_start_index(writer->config.bytes_per_cell),
+        .next_index = writer->alloc.next_index,
+        .root_index = writer->root_index,
+        .cells = &writer->ground.cells,
+    };
+}

@@ -1,0 +1,153 @@
+/* writer_file.c - making the file of a store, and the handle of its writer. */
+#include "device/file.h"
+#include "store_internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RESIZE_STEP_BYTES_DEFAULT = 16 << 20 };
+
+int cellar_writer_new(const char *path, const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    static const struct cellar_writer_options defaults;
+    struct cellar_writer *writer = calloc(1, sizeof *writer);
+    int error = 0;
+
+    if (writer == NULL)
+        return -ENOMEM;
+    if (options == NULL)
+        options = &defaults;
+    if (pthread_mutex_init(&writer->flush_lock, NULL) != 0) {
+        free(writer);
+        return -ENOMEM;
+    }
+    writer->resize_step_bytes = options->resize_step_bytes > 0 ? options->resize_step_bytes : RESIZE_STEP_BYTES_DEFAULT;
+    writer->initial_cells = options->initial_cells;
+    writer->window_limit = options->window_bytes;
+    writer->cache_bytes = options->cache_bytes;
+    writer->choice = options->device;
+    writer->file_mode = options->file_mode != 0 ? options->file_mode : 0644;
+    writer->compat = options->compat;
+    if (options->key != NULL)
+        writer->key = *options->key;
+    else
+        error = cellar_key_make(&writer->key);
+    if (error == 0 && path != NULL && (writer->path = strdup(path)) == NULL)
+        error = -ENOMEM;
+    if (error == 0)
+        error = cellar_fork_page_open(&writer->fork_page);
+    if (error != 0) {
+        cellar_writer_free(writer);
+        return error;
+    }
+    *ret_writer = writer;
+    return 0;
+}
+
+void cellar_writer_free(struct cellar_writer *writer)
+{
+    while (writer->reservations != NULL) {
+        struct cellar_reservation *reservation = writer->reservations;
+
+        writer->reservations = reservation->next;
+        free(reservation);
+    }
+    pthread_mutex_destroy(&writer->flush_lock);
+    cellar_fork_page_close(writer->fork_page);
+    free(writer->path);
+    free(writer->real_path);
+    free(writer);
+}
+
+/* The first length of a store in cells: what was asked for, a step, at least the header, at most max index. */
+static int first_cells(const struct cellar_writer *writer, uint32_t initial_cells, uint64_t *ret_cells)
+{
+    uint32_t start = cellar_start_index(writer->config.bytes_per_cell);
+    uint64_t cells = initial_cells;
+
+    if (initial_cells > 0 && initial_cells < start)
+        return -EINVAL;
+    if (initial_cells == 0)
+        cells = cellar_alloc_step_cells(writer->resize_step_bytes, writer->config.bytes_per_cell);
+    if (cells > writer->config.max_index)
+        cells = writer->config.max_index;
+    if (writer->window_limit > 0 && cells > writer->window_limit / writer->config.bytes_per_cell)
+        cells = writer->window_limit / writer->config.bytes_per_cell;
+    *ret_cells = cells < start ? start : cells;
+    return 0;
+}
+
+int cellar_ground_format(struct cellar_ground *ground, const struct cellar_writer *writer, uint32_t initial_cells,
+                         uint64_t *ret_file_bytes)
+{
+    unsigned char header[CELLAR_HEADER_BYTES] = {0};
+    struct iovec part = {.iov_base = header, .iov_len = sizeof header};
+    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
+    uint64_t cells, file_bytes;
+    int error = first_cells(writer, initial_cells, &cells);
+
+    if (error != 0)
+        return error;
+    file_bytes = cells * writer->config.bytes_per_cell;
+    cellar_config_encode(&writer->config, header);
+    for (int name = 0; name < CELLAR_SLOT_COUNT; name++)
+        cellar_slot_encode(&empty, name < CELLAR_PROCESS_1 ? NULL : &writer->key,
+                           header + cellar_slot_offset((enum cellar_slot_name)name));
+    error = cellar_device_grow(ground->device, 0, file_bytes);
+    if (error == 0)
+        error = cellar_ground_map(ground, &writer->config, writer->window_limit, writer->choice, true);
+    if (error == 0)
+        error = cellar_device_write(ground->device, &part, 1, 0);
+    if (error == 0)
+        error = cellar_device_sync(ground->device, 0, file_bytes);
+    if (error == 0)
+        error = cellar_ground_open(ground, writer->config.bytes_per_cell, writer->cache_bytes, true, writer->compat);
+    if (error == 0)
+        *ret_file_bytes = file_bytes;
+    return error;
+}
+
+/* The permissions of a new file: those asked for, or on truncate those of the file that it replaces. */
+static int take_mode(const struct cellar_ground *ground, const struct cellar_writer *writer)
+{
+    if (writer->ground.device == NULL)
+        return 0;
+    return cellar_file_copy_mode(writer->ground.device, ground->device);
+}
+
+/* On a file system that copies on write the store runs on the pread device: a store into a mapping could meet a full
+ * disk. */
+static int create_as(struct cellar_ground *ground, const struct cellar_writer *writer, uint32_t initial_cells,
+                     bool mapped, uint64_t *ret_file_bytes)
+{
+    int error = cellar_file_create_hidden(writer->real_path, writer->file_mode, mapped, &ground->device);
+
+    if (error != 0)
+        return error;
+    ground->owned = true;
+    error = take_mode(ground, writer);
+    if (error == 0)
+        error = cellar_ground_format(ground, writer, initial_cells, ret_file_bytes);
+    if (error == 0 && mapped && ground->window == NULL)
+        error = CELLAR_NONE;
+    if (error != 0) {
+        cellar_file_discard_hidden(writer->real_path);
+        cellar_ground_close(ground, false);
+    }
+    return error;
+}
+
+int cellar_ground_create_hidden(struct cellar_ground *ground, const struct cellar_writer *writer,
+                                uint32_t initial_cells, uint64_t *ret_file_bytes)
+{
+    int error = CELLAR_NONE;
+
+    *ground = (struct cellar_ground){.device = NULL};
+    if (writer->choice != CELLAR_DEVICE_PAGES)
+        error = create_as(ground, writer, initial_cells, true, ret_file_bytes);
+    if (error == CELLAR_NONE)
+        error = create_as(ground, writer, initial_cells, false, ret_file_bytes);
+    return error;
+}

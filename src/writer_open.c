@@ -1,0 +1,427 @@
+/* writer_open.c - from a path or a device to a writer that stands at a state: create, open, repair. */
+#include "base/diagnose.h"
+#include "device/file.h"
+#include "store_internal.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static struct cellar_diagnostic *diagnostic_of(const struct cellar_writer_options *options)
+{
+    return options != NULL ? options->diagnostic : NULL;
+}
+
+/* Says what an error of the system or of a lock was about, unless a deeper place did. */
+static int explain(int error, const char *path, const char *doing, const struct cellar_writer_options *options)
+{
+    struct cellar_diagnostic *diagnostic = diagnostic_of(options);
+
+    if (diagnostic != NULL && diagnostic->error == 0)
+        cellar_diagnose(diagnostic, error, path, CELLAR_OFFSET_NONE, "can't %s: %s", doing, cellar_strerror(error));
+    return error;
+}
+
+static void clear(const struct cellar_writer_options *options)
+{
+    struct cellar_diagnostic *diagnostic = diagnostic_of(options);
+
+    if (diagnostic != NULL)
+        *diagnostic = (struct cellar_diagnostic){.file_offset = CELLAR_OFFSET_NONE};
+}
+
+/* A head as text: what can't be printed becomes a dot. */
+static void print_head(const unsigned char head[CELLAR_HEAD_BYTES], char ret_text[CELLAR_HEAD_BYTES + 1])
+{
+    for (int i = 0; i < CELLAR_HEAD_BYTES; i++)
+        ret_text[i] = head[i] >= ' ' && head[i] < 0x7f ? (char)head[i] : '.';
+    ret_text[CELLAR_HEAD_BYTES] = '\0';
+}
+
+static int refuse_head(const unsigned char found[CELLAR_HEAD_BYTES], const unsigned char expected[CELLAR_HEAD_BYTES],
+                       const char *path, struct cellar_diagnostic *diagnostic)
+{
+    char found_text[CELLAR_HEAD_BYTES + 1], expected_text[CELLAR_HEAD_BYTES + 1];
+
+    print_head(found, found_text);
+    print_head(expected, expected_text);
+    return cellar_diagnose(diagnostic, CELLAR_ECONFIG, path, CELLAR_AT_HEAD, "found head \"%s\", expected \"%s\"",
+                           found_text, expected_text);
+}
+
+/* Which field of the config is not what was expected. */
+static int refuse_config(const struct cellar_config *found, const struct cellar_config *expected, const char *path,
+                         struct cellar_diagnostic *diagnostic)
+{
+    if (memcmp(found->head, expected->head, CELLAR_HEAD_BYTES) != 0)
+        return refuse_head(found->head, expected->head, path, diagnostic);
+    if (found->bytes_per_cell != expected->bytes_per_cell)
+        return cellar_diagnose(diagnostic, CELLAR_ECONFIG, path, CELLAR_AT_BYTES_PER_CELL,
+                               "found %u bytes per cell, expected %u", found->bytes_per_cell, expected->bytes_per_cell);
+    if (found->max_index != expected->max_index)
+        return cellar_diagnose(diagnostic, CELLAR_ECONFIG, path, CELLAR_AT_MAX_INDEX, "found max index %u, expected %u",
+                               found->max_index, expected->max_index);
+    return cellar_diagnose(diagnostic, CELLAR_ECONFIG, path, CELLAR_AT_VERSION, "found version %u, expected %u",
+                           found->version, expected->version);
+}
+
+/*
+ * Brings the header to the adopted state. Each step leaves at least one whole slot in each pair, also if the next step
+ * never happens: first the bad or older slot of a pair is made like the good one (of the disk pair: durable), then both
+ * are rewritten.
+ */
+static int settle(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
+                  const struct cellar_pick *pick)
+{
+    struct cellar_header *to = &writer->ground.header;
+    const unsigned char *disk_1 = header + cellar_slot_offset(CELLAR_DISK_1);
+    const unsigned char *disk_2 = header + cellar_slot_offset(CELLAR_DISK_2);
+    unsigned char slot[CELLAR_SLOT_BYTES];
+    int error = 0;
+
+    if ((pick->repair & (CELLAR_SLOT_DISK_1 | CELLAR_SLOT_DISK_2)) != 0) {
+        enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_DISK_2 - pick->disk_in_force);
+
+        cellar_slot_encode(&pick->disk, NULL, slot);
+        error = cellar_header_repair(to, other, slot);
+        if (error == 0)
+            error = cellar_header_sync(to);
+    }
+    if (error == 0 && pick->process_in_force >= 0 &&
+        (pick->repair & (CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2)) != 0) {
+        enum cellar_slot_name good = (enum cellar_slot_name)((int)CELLAR_PROCESS_1 + pick->process_in_force);
+        enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_PROCESS_2 - pick->process_in_force);
+
+        error = cellar_header_repair(to, other, header + cellar_slot_offset(good));
+    }
+    if (error == 0)
+        error = cellar_header_publish(to, CELLAR_PAIR_PROCESS, &pick->adopted, &writer->key);
+    cellar_slot_encode(&pick->adopted, NULL, slot);
+    if (error == 0 && (memcmp(slot, disk_1, sizeof slot) != 0 || memcmp(slot, disk_2, sizeof slot) != 0)) {
+        error = cellar_header_publish(to, CELLAR_PAIR_DISK, &pick->adopted, NULL);
+        if (error == 0)
+            error = cellar_header_sync(to);
+    }
+    return error;
+}
+
+static void report(struct cellar_writer *writer, const struct cellar_pick *pick)
+{
+    writer->recovery = (struct cellar_recovery){
+        .found = pick->found,
+        .disk_next_index = pick->disk.next_index,
+        .disk_root_index = pick->disk.root_index,
+        .process_next_index = pick->process.next_index,
+        .process_root_index = pick->process.root_index,
+        .skipped_cells = pick->adopted.next_index - pick->disk.next_index,
+        .root_dropped = pick->found == CELLAR_FOUND_UNFLUSHED && pick->process.root_index != pick->disk.root_index,
+        .next_index = pick->adopted.next_index,
+        .root_index = pick->adopted.root_index,
+        .repaired_slots = pick->repair,
+    };
+}
+
+/*
+ * Opens what lies on writer->ground.device, which is locked. Nothing is written before everything has been checked.
+ * CELLAR_NONE: there is no window, and the caller may want another device (only where pages_allowed is false).
+ */
+static int adopt(struct cellar_writer *writer, const struct cellar_config *expected, bool pages_allowed,
+                 struct cellar_diagnostic *diagnostic)
+{
+    unsigned char header[CELLAR_HEADER_BYTES];
+    struct cellar_slot slots[CELLAR_SLOT_COUNT];
+    struct cellar_pick_problem problem;
+    struct cellar_pick pick;
+    uint64_t file_bytes;
+    uint32_t flags = 0;
+    int error =
+        cellar_ground_examine(writer->ground.device, writer->path, header, &writer->config, &file_bytes, diagnostic);
+
+    if (error != 0)
+        return error;
+    if (expected != NULL && !cellar_config_equal(&writer->config, expected))
+        return refuse_config(&writer->config, expected, writer->path, diagnostic);
+    cellar_decode_slots(header, slots);
+    error = cellar_pick_writer(slots, cellar_start_index(writer->config.bytes_per_cell),
+                               file_bytes / writer->config.bytes_per_cell, &pick, &problem);
+    if (error != 0)
+        return cellar_ground_refuse(&problem, writer->path, diagnostic);
+    error = cellar_ground_map(&writer->ground, &writer->config, writer->window_limit, writer->choice, true);
+    if (error == 0 && writer->ground.window == NULL && !pages_allowed)
+        error = CELLAR_NONE;
+    if (error == 0)
+        error = cellar_ground_open(&writer->ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
+                                   writer->compat);
+    if (error == 0)
+        error = cellar_header_flags(&writer->ground.header, &flags);
+    if (error == 0 && (flags & CELLAR_FLAG_RETIRED) != 0)
+        error = cellar_diagnose(diagnostic, CELLAR_ERETIRED, writer->path, CELLAR_AT_FLAGS,
+                                "found a file that truncate has replaced, expected the store");
+    if (error == 0)
+        error = settle(writer, header, &pick);
+    if (error != 0)
+        return error;
+    report(writer, &pick);
+    cellar_writer_stand(writer, &pick.adopted, pick.adopted.next_index, file_bytes);
+    return 0;
+}
+
+/* One attempt at the file under writer->path. -ESTALE: the path names another file by now. CELLAR_NONE: no window. */
+static int open_as(struct cellar_writer *writer, const struct cellar_config *expected, bool mapped,
+                   const struct cellar_writer_options *options)
+{
+    int error = cellar_file_open(writer->path, CELLAR_OPEN_WRITE, 0, mapped, &writer->ground.device);
+
+    if (error != 0)
+        return error;
+    writer->ground.owned = true;
+    error = cellar_device_lock(writer->ground.device, CELLAR_LOCK_WRITER);
+    if (error == 0 && cellar_file_is_at(writer->ground.device, writer->path) != 0)
+        error = -ESTALE;
+    if (error == 0 && (writer->real_path = realpath(writer->path, NULL)) == NULL)
+        error = -errno;
+    if (error == 0)
+        error = adopt(writer, expected, !mapped || writer->choice == CELLAR_DEVICE_MAPPED, diagnostic_of(options));
+    if (error != 0) {
+        cellar_ground_close(&writer->ground, false);
+        free(writer->real_path);
+        writer->real_path = NULL;
+    }
+    return error;
+}
+
+static int open_path(const char *path, const struct cellar_config *expected,
+                     const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    struct cellar_writer *writer;
+    bool mapped;
+    int error = cellar_writer_new(path, options, &writer);
+
+    if (error != 0)
+        return error;
+    mapped = writer->choice != CELLAR_DEVICE_PAGES;
+    do {
+        error = open_as(writer, expected, mapped, options);
+        if (error == CELLAR_NONE) {
+            mapped = false;
+            writer->choice = CELLAR_DEVICE_PAGES;
+            error = -ESTALE;
+        }
+    } while (error == -ESTALE);
+    if (error != 0) {
+        cellar_writer_free(writer);
+        return error;
+    }
+    *ret_writer = writer;
+    return 0;
+}
+
+int cellar_writer_open(const char *path, const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    int error;
+
+    clear(options);
+    error = open_path(path, NULL, options, ret_writer);
+    return error == 0 ? 0 : explain(error, path, "open for write", options);
+}
+
+/* The absolute name that a new file at path will have: links in its folder are followed. */
+static int resolve_new(const char *path, char **ret_real_path)
+{
+    char *folder_copy = strdup(path), *name_copy = strdup(path), *folder = NULL, *result = NULL;
+    int error = -ENOMEM;
+
+    if (folder_copy != NULL && name_copy != NULL) {
+        folder = realpath(dirname(folder_copy), NULL);
+        error = folder != NULL ? 0 : -errno;
+    }
+    if (error == 0) {
+        const char *name = basename(name_copy);
+        size_t length_bytes = strlen(folder) + strlen(name) + 2;
+
+        result = malloc(length_bytes);
+        if (result == NULL)
+            error = -ENOMEM;
+        else
+            snprintf(result, length_bytes, "%s/%s", folder, name);
+    }
+    free(folder_copy);
+    free(name_copy);
+    free(folder);
+    if (error == 0)
+        *ret_real_path = result;
+    return error;
+}
+
+static int create_path(struct cellar_writer *writer)
+{
+    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
+    struct stat status;
+    uint64_t file_bytes;
+    bool renamed = false;
+    int error = resolve_new(writer->path, &writer->real_path);
+
+    if (error == 0 && lstat(writer->real_path, &status) == 0)
+        error = -EEXIST;
+    if (error == 0)
+        error = cellar_ground_create_hidden(&writer->ground, writer, writer->initial_cells, &file_bytes);
+    if (error != 0)
+        return error;
+    error = cellar_file_publish(writer->ground.device, writer->real_path, false, &renamed);
+    if (error != 0) {
+        if (!renamed)
+            cellar_file_discard_hidden(writer->real_path);
+        cellar_ground_close(&writer->ground, false);
+        return error;
+    }
+    report(writer,
+           &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
+    return 0;
+}
+
+static int check_config(const struct cellar_config *config, const char *path,
+                        const struct cellar_writer_options *options)
+{
+    const char *expected;
+
+    if (cellar_config_check(config, NULL, &expected) == 0)
+        return 0;
+    return cellar_diagnose(diagnostic_of(options), -EINVAL, path, CELLAR_OFFSET_NONE, "the config must have %s",
+                           expected);
+}
+
+static int create(const char *path, const struct cellar_config *config, const struct cellar_writer_options *options,
+                  struct cellar_writer **ret_writer)
+{
+    struct cellar_writer *writer;
+    int error = check_config(config, path, options);
+
+    if (error == 0)
+        error = cellar_writer_new(path, options, &writer);
+    if (error != 0)
+        return error;
+    writer->config = *config;
+    error = create_path(writer);
+    if (error != 0) {
+        cellar_writer_free(writer);
+        return error;
+    }
+    *ret_writer = writer;
+    return 0;
+}
+
+int cellar_writer_create(const char *path, const struct cellar_config *config,
+                         const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    int error;
+
+    clear(options);
+    error = create(path, config, options, ret_writer);
+    return error == 0 ? 0 : explain(error, path, "create", options);
+}
+
+/* A link to nothing can't be opened, and is in the way of a new file. */
+static bool names_dangling_link(const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0 && S_ISLNK(status.st_mode) && stat(path, &status) != 0;
+}
+
+int cellar_writer_open_or_create(const char *path, const struct cellar_config *config,
+                                 const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    int error;
+
+    clear(options);
+    error = check_config(config, path, options);
+    while (error == 0) {
+        error = open_path(path, config, options, ret_writer);
+        if (error != -ENOENT)
+            break;
+        error = create(path, config, options, ret_writer);
+        if (error != -EEXIST || names_dangling_link(path))
+            break;
+        error = 0; /* somebody else made it meanwhile */
+        clear(options);
+    }
+    return error == 0 ? 0 : explain(error, path, "open or create for write", options);
+}
+
+int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writer_options *options,
+                          struct cellar_writer **ret_writer)
+{
+    struct cellar_writer *writer;
+    int error;
+
+    clear(options);
+    error = cellar_writer_new(NULL, options, &writer);
+    if (error != 0)
+        return explain(error, NULL, "open for write", options);
+    error = cellar_device_writable(device) ? cellar_device_lock(device, CELLAR_LOCK_WRITER) : -EROFS;
+    if (error == 0) {
+        writer->ground.device = device;
+        writer->ground.locked = true;
+        error = adopt(writer, NULL, true, diagnostic_of(options));
+        if (error != 0)
+            cellar_ground_close(&writer->ground, false);
+    }
+    if (error != 0) {
+        cellar_writer_free(writer);
+        return explain(error, NULL, "open for write", options);
+    }
+    *ret_writer = writer;
+    return 0;
+}
+
+static int create_on(struct cellar_writer *writer, struct cellar_device *device)
+{
+    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
+    uint64_t file_bytes;
+    int error = cellar_device_writable(device) ? cellar_device_lock(device, CELLAR_LOCK_WRITER) : -EROFS;
+
+    if (error != 0)
+        return error;
+    writer->ground.device = device;
+    writer->ground.locked = true;
+    error = cellar_device_size(device, &file_bytes);
+    if (error == 0 && file_bytes > 0)
+        error = -EEXIST;
+    if (error == 0)
+        error = cellar_ground_format(&writer->ground, writer, writer->initial_cells, &file_bytes);
+    if (error != 0) {
+        cellar_ground_close(&writer->ground, false);
+        return error;
+    }
+    report(writer,
+           &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
+    return 0;
+}
+
+int cellar_writer_create_on(struct cellar_device *device, const struct cellar_config *config,
+                            const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    struct cellar_writer *writer = NULL;
+    int error;
+
+    clear(options);
+    error = check_config(config, NULL, options);
+    if (error == 0)
+        error = cellar_writer_new(NULL, options, &writer);
+    if (error == 0) {
+        writer->config = *config;
+        error = create_on(writer, device);
+        if (error != 0)
+            cellar_writer_free(writer);
+    }
+    if (error != 0)
+        return explain(error, NULL, "create", options);
+    *ret_writer = writer;
+    return 0;
+}
