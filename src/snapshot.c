@@ -18,45 +18,69 @@ int cellar_snapshot_read(const struct cellar_snapshot *snapshot, uint32_t index,
     return cellar_cells_read(snapshot->cells, at, buffer, length_bytes);
 }
 
-/* The size and the number of chunks of a value, by its chain. */
-static int measure(const struct cellar_snapshot *snapshot, uint32_t index, struct cellar_chain *chain,
-                   uint64_t *ret_size_bytes, size_t *ret_count)
+/* Where one chunk's bytes lie. */
+struct span {
+    uint32_t first_index;
+    uint32_t size_bytes;
+};
+
+/* The chunks of one value as a walk found them: the first of the array is the value's last. Values of up to 64 chunks
+ * (4 MiB) are walked once; of longer ones only the size and the number are kept, and the chain is walked again. */
+enum { SPANS_MAX = 64 };
+
+struct layout {
+    struct cellar_chain chain;
+    uint64_t size_bytes;
+    size_t count;
+    struct span spans[SPANS_MAX];
+};
+
+static int measure(const struct cellar_snapshot *snapshot, uint32_t index, struct layout *layout)
 {
     struct cellar_chunk chunk;
-    uint64_t size_bytes = 0;
-    size_t count = 0;
     int result;
 
-    cellar_chain_begin(chain, snapshot->cells, index, snapshot->next_index);
-    while ((result = cellar_chain_step(chain, &chunk)) == 0) {
-        size_bytes += chunk.size_bytes;
-        count++;
+    layout->size_bytes = 0;
+    layout->count = 0;
+    cellar_chain_begin(&layout->chain, snapshot->cells, index, snapshot->next_index);
+    while ((result = cellar_chain_step(&layout->chain, &chunk)) == 0) {
+        if (layout->count < SPANS_MAX)
+            layout->spans[layout->count] =
+                (struct span){.first_index = chunk.first_index, .size_bytes = chunk.size_bytes};
+        layout->size_bytes += chunk.size_bytes;
+        layout->count++;
     }
-    if (result != CELLAR_NONE)
-        return result;
-    *ret_size_bytes = size_bytes;
-    *ret_count = count;
-    return 0;
+    return result == CELLAR_NONE ? 0 : result;
 }
 
 int cellar_snapshot_value_size(const struct cellar_snapshot *snapshot, uint32_t index, uint64_t *ret_size_bytes)
 {
-    struct cellar_chain chain;
-    size_t count;
+    struct layout layout;
+    int error = measure(snapshot, index, &layout);
 
-    return measure(snapshot, index, &chain, ret_size_bytes, &count);
+    if (error == 0)
+        *ret_size_bytes = layout.size_bytes;
+    return error;
 }
 
 int cellar_snapshot_value_piece_count(const struct cellar_snapshot *snapshot, uint32_t index, size_t *ret_count)
 {
-    struct cellar_chain chain;
-    uint64_t size_bytes;
+    struct layout layout;
+    int error = measure(snapshot, index, &layout);
 
-    return measure(snapshot, index, &chain, &size_bytes, ret_count);
+    if (error == 0)
+        *ret_count = layout.count;
+    return error;
 }
 
-/* Copies a value of size_bytes, which was measured: from its end to its beginning, as the chain goes. */
-static int copy_out(const struct cellar_snapshot *snapshot, uint32_t index, unsigned char *buffer, uint64_t size_bytes)
+static int copy_span(const struct cellar_snapshot *snapshot, uint32_t first_index, void *buffer, uint32_t size_bytes)
+{
+    return cellar_cells_read(snapshot->cells, (uint64_t)first_index * snapshot->bytes_per_cell, buffer, size_bytes);
+}
+
+/* A long value: from its end to its beginning, as the chain goes. */
+static int copy_backward(const struct cellar_snapshot *snapshot, uint32_t index, unsigned char *buffer,
+                         uint64_t size_bytes)
 {
     struct cellar_chain chain;
     struct cellar_chunk chunk;
@@ -65,10 +89,9 @@ static int copy_out(const struct cellar_snapshot *snapshot, uint32_t index, unsi
     cellar_chain_begin(&chain, snapshot->cells, index, snapshot->next_index);
     while ((result = cellar_chain_step(&chain, &chunk)) == 0) {
         if (chunk.size_bytes > size_bytes)
-            return CELLAR_ECORRUPT; /* it changed under us: no store does that */
+            return CELLAR_ECORRUPT; /* it changed since it was measured: no store does that */
         size_bytes -= chunk.size_bytes;
-        result = cellar_cells_read(snapshot->cells, (uint64_t)chunk.first_index * snapshot->bytes_per_cell,
-                                   buffer + size_bytes, chunk.size_bytes);
+        result = copy_span(snapshot, chunk.first_index, buffer + size_bytes, chunk.size_bytes);
         if (result != 0)
             return result;
     }
@@ -77,69 +100,94 @@ static int copy_out(const struct cellar_snapshot *snapshot, uint32_t index, unsi
     return size_bytes == 0 ? 0 : CELLAR_ECORRUPT;
 }
 
+/* Copies a value that was measured. */
+static int copy_out(const struct cellar_snapshot *snapshot, uint32_t index, const struct layout *layout,
+                    unsigned char *buffer)
+{
+    if (layout->count > SPANS_MAX)
+        return copy_backward(snapshot, index, buffer, layout->size_bytes);
+    for (size_t i = layout->count; i-- > 0;) {
+        int error = copy_span(snapshot, layout->spans[i].first_index, buffer, layout->spans[i].size_bytes);
+
+        if (error != 0)
+            return error;
+        buffer += layout->spans[i].size_bytes;
+    }
+    return 0;
+}
+
 int cellar_snapshot_read_value(const struct cellar_snapshot *snapshot, uint32_t index, void *buffer,
                                size_t capacity_bytes, size_t *ret_size_bytes)
 {
-    uint64_t size_bytes;
-    int error = cellar_snapshot_value_size(snapshot, index, &size_bytes);
+    struct layout layout;
+    int error = measure(snapshot, index, &layout);
 
     if (error != 0)
         return error;
-    if (size_bytes > capacity_bytes)
+    if (layout.size_bytes > capacity_bytes)
         return -ERANGE;
-    error = copy_out(snapshot, index, buffer, size_bytes);
+    error = copy_out(snapshot, index, &layout, buffer);
     if (error == 0)
-        *ret_size_bytes = (size_t)size_bytes;
+        *ret_size_bytes = (size_t)layout.size_bytes;
     return error;
 }
 
 int cellar_snapshot_copy_value(const struct cellar_snapshot *snapshot, uint32_t index, void **ret_bytes,
                                size_t *ret_size_bytes)
 {
-    uint64_t size_bytes;
+    struct layout layout;
     void *bytes;
-    int error = cellar_snapshot_value_size(snapshot, index, &size_bytes);
+    int error = measure(snapshot, index, &layout);
 
     if (error != 0)
         return error;
-    if (size_bytes > SIZE_MAX / 2)
+    if (layout.size_bytes > SIZE_MAX / 2)
         return -ENOMEM;
-    bytes = malloc(size_bytes > 0 ? (size_t)size_bytes : 1);
+    bytes = malloc(layout.size_bytes > 0 ? (size_t)layout.size_bytes : 1);
     if (bytes == NULL)
         return -ENOMEM;
-    error = copy_out(snapshot, index, bytes, size_bytes);
+    error = copy_out(snapshot, index, &layout, bytes);
     if (error != 0) {
         free(bytes);
         return error;
     }
     *ret_bytes = bytes;
-    *ret_size_bytes = (size_t)size_bytes;
+    *ret_size_bytes = (size_t)layout.size_bytes;
     return 0;
+}
+
+static struct cellar_piece piece_of(const struct cellar_snapshot *snapshot, uint32_t first_index, uint32_t size_bytes)
+{
+    return (struct cellar_piece){.bytes = snapshot->window + (uint64_t)first_index * snapshot->bytes_per_cell,
+                                 .length_bytes = size_bytes};
 }
 
 int cellar_snapshot_value_pieces(const struct cellar_snapshot *snapshot, uint32_t index, struct cellar_piece *pieces,
                                  size_t capacity, size_t *ret_count)
 {
-    struct cellar_chain chain;
+    struct layout layout;
     struct cellar_chunk chunk;
-    uint64_t size_bytes;
-    size_t count, left;
-    int result;
+    size_t left;
+    int error;
 
     if (snapshot->window == NULL)
         return -ENOTSUP;
-    result = measure(snapshot, index, &chain, &size_bytes, &count);
-    if (result != 0)
-        return result;
-    *ret_count = count;
-    if (count > capacity)
+    error = measure(snapshot, index, &layout);
+    if (error != 0)
+        return error;
+    *ret_count = left = layout.count;
+    if (layout.count > capacity)
         return -ERANGE;
-    left = count;
-    cellar_chain_begin(&chain, snapshot->cells, index, snapshot->next_index);
-    while (left > 0 && (result = cellar_chain_step(&chain, &chunk)) == 0) {
+    if (layout.count <= SPANS_MAX) {
+        for (size_t i = 0; i < layout.count; i++)
+            pieces[i] = piece_of(snapshot, layout.spans[layout.count - 1 - i].first_index,
+                                 layout.spans[layout.count - 1 - i].size_bytes);
+        return 0;
+    }
+    cellar_chain_begin(&layout.chain, snapshot->cells, index, snapshot->next_index);
+    while (left > 0 && cellar_chain_step(&layout.chain, &chunk) == 0) {
         left--;
-        pieces[left].bytes = snapshot->window + (uint64_t)chunk.first_index * snapshot->bytes_per_cell;
-        pieces[left].length_bytes = chunk.size_bytes;
+        pieces[left] = piece_of(snapshot, chunk.first_index, chunk.size_bytes);
     }
     return left == 0 ? 0 : CELLAR_ECORRUPT;
 }
@@ -147,18 +195,17 @@ int cellar_snapshot_value_pieces(const struct cellar_snapshot *snapshot, uint32_
 int cellar_snapshot_check_value(const struct cellar_snapshot *snapshot, uint32_t index,
                                 struct cellar_diagnostic *ret_diagnostic)
 {
-    struct cellar_chain chain;
-    uint64_t size_bytes;
-    size_t count;
-    int error = measure(snapshot, index, &chain, &size_bytes, &count);
+    struct layout layout;
+    int error = measure(snapshot, index, &layout);
 
     if (error == CELLAR_EBOUNDS)
         return cellar_diagnose(ret_diagnostic, error, NULL, CELLAR_OFFSET_NONE,
                                "found index %u, expected a cell from %u to below %u", index, snapshot->start_index,
                                snapshot->next_index);
     if (error == CELLAR_ECORRUPT)
-        return cellar_diagnose(ret_diagnostic, error, NULL, chain.problem_offset,
-                               "found a broken chunk at cell %u, expected %s", chain.at_index, chain.problem_expected);
+        return cellar_diagnose(ret_diagnostic, error, NULL, layout.chain.problem_offset,
+                               "found a broken chunk at cell %u, expected %s", layout.chain.at_index,
+                               layout.chain.problem_expected);
     if (error != 0)
         return cellar_diagnose(ret_diagnostic, error, NULL, CELLAR_OFFSET_NONE, "%s", cellar_strerror(error));
     return 0;

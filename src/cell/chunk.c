@@ -99,10 +99,14 @@ int cellar_chain_step(struct cellar_chain *chain, struct cellar_chunk *ret_chunk
             return CELLAR_ECORRUPT; /* a cell, but its chunk would begin in the header */
         return chain->begun ? CELLAR_ECORRUPT : error;
     }
-    error = cellar_cells_read(chain->cells, offset, bytes, sizeof bytes);
-    if (error != 0)
-        return error;
-    footer = cellar_footer_decode(bytes);
+    if (chain->cells->window != NULL) {
+        footer = cellar_footer_decode(chain->cells->window + offset);
+    } else {
+        error = cellar_cells_read(chain->cells, offset, bytes, sizeof bytes);
+        if (error != 0)
+            return error;
+        footer = cellar_footer_decode(bytes);
+    }
     error = cellar_chunk_check(bytes_per_cell, chain->at_index, &footer, &chunk, &chain->problem_expected);
     if (error != 0) {
         chain->problem_offset = offset;
