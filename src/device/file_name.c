@@ -70,13 +70,13 @@ static int take_hidden(const char *hidden, unsigned mode, bool mapped, struct ce
 
     if (result != 0)
         return result;
-    result = cellar_device_lock(device, CELLAR_LOCK_WRITER);
+    result = drop_second_name(device, hidden);
+    if (result == 0)
+        result = cellar_device_lock(device, CELLAR_LOCK_WRITER);
     if (result == 0)
         result = cellar_file_is_at(device, hidden);
     else if (result == -ESTALE)
         result = CELLAR_NONE;
-    if (result == 0)
-        result = drop_second_name(device, hidden);
     if (result == 0)
         result = cellar_device_trim(device, 0);
     if (result != 0) {
