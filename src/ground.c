@@ -4,17 +4,32 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
+
+int cellar_ground_new(const struct cellar_fork_page *fork_page, struct cellar_ground **ret_ground)
+{
+    struct cellar_ground *ground = calloc(1, sizeof *ground);
+
+    if (ground == NULL)
+        return -ENOMEM;
+    ground->fork_page = fork_page;
+    *ret_ground = ground;
+    return 0;
+}
 
 int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,
                        bool compat)
 {
     int error;
 
-    cellar_header_open(&ground->header, ground->device, ground->window, compat);
+    error = cellar_header_open(&ground->header, ground->device, ground->window, compat);
+    if (error != 0)
+        return error;
     ground->header_ready = true;
     error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, ground->window_bytes,
                               cache_bytes, writer);
     ground->cells_ready = error == 0;
+    ground->cells.fork_page = ground->fork_page;
     return error;
 }
 
@@ -52,7 +67,7 @@ int cellar_ground_close(struct cellar_ground *ground, bool forked)
         error = cellar_device_close(ground->device);
     else if (ground->locked && !forked)
         cellar_device_unlock(ground->device, CELLAR_LOCK_WRITER);
-    *ground = (struct cellar_ground){.device = NULL};
+    *ground = (struct cellar_ground){.fork_page = ground->fork_page};
     return error;
 }
 

@@ -64,7 +64,9 @@ static int check_retired(struct cellar_reader *reader)
 
     if (error != 0)
         return error;
-    if ((flags & CELLAR_FLAG_RETIRED) != 0)
+    if ((flags & CELLAR_FLAG_RETIRED) == 0)
+        reader->retired_before = false;
+    else if (!reader->retired_before)
         return cellar_diagnose(&reader->diagnostic, CELLAR_ERETIRED, reader->path, CELLAR_AT_FLAGS,
                                "the store was truncated: another file is in its place, open it again");
     return 0;
@@ -83,6 +85,8 @@ static int move_on(struct cellar_reader *reader)
         return cellar_diagnose(
             &reader->diagnostic, result, reader->path, cellar_slot_offset((enum cellar_slot_name)pair_of(reader)),
             "found two broken %s-sync slots, expected one whose hash holds", reader->has_key ? "process" : "disk");
+    if (result == CELLAR_NONE)
+        reader->seen = seen; /* the same state, perhaps in the other slot */
     if (result != 0)
         return result;
     result = check_reach(reader, &state);
@@ -217,6 +221,7 @@ static int new_reader(const char *path, struct cellar_reader **ret_reader)
         error = -ENOMEM;
     if (error == 0)
         error = cellar_fork_page_open(&reader->fork_page);
+    reader->ground.fork_page = reader->fork_page;
     if (error != 0) {
         free(reader->path);
         free(reader);
@@ -231,6 +236,12 @@ static int settle(struct cellar_reader *reader, const struct cellar_reader_optio
 {
     int error = check_retired(reader);
 
+    /* A mark on the file that the path names is of an old truncate of another name: this is the store that is meant. */
+    if (error == CELLAR_ERETIRED &&
+        (!reader->ground.owned || cellar_file_is_at(reader->ground.device, reader->path) == 0)) {
+        reader->retired_before = true;
+        error = 0;
+    }
     if (error == 0)
         error = move_on(reader);
     if (error == 0 && options->key != NULL)
@@ -264,7 +275,7 @@ static int open_as(struct cellar_reader *reader, const struct cellar_reader_opti
         return error;
     reader->ground.owned = true;
     error = adopt(reader, options, !mapped || options->device == CELLAR_DEVICE_MAPPED);
-    if (error == CELLAR_ERETIRED && cellar_file_is_at(reader->ground.device, reader->path) != 0)
+    if (error == CELLAR_ERETIRED)
         error = -ESTALE; /* replaced between our open and now: the path names the new store */
     if (error != 0)
         cellar_ground_close(&reader->ground, false);
@@ -298,18 +309,20 @@ int cellar_reader_open(const char *path, const struct cellar_reader_options *opt
     bool mapped = wanted.device != CELLAR_DEVICE_PAGES;
     int error = new_reader(path, &reader);
 
-    while (error == 0) {
+    if (error != 0)
+        return refuse(reader, error, path, &wanted);
+    for (int attempt = 0; attempt < CELLAR_OPEN_ATTEMPTS_MAX; attempt++) {
         error = open_as(reader, &wanted, mapped);
-        if (error == 0) {
-            *ret_reader = reader;
-            return 0;
-        }
         if (error == CELLAR_NONE) {
             mapped = false;
             wanted.device = CELLAR_DEVICE_PAGES;
+        } else if (error != -ESTALE) {
+            break;
         }
-        if (error == CELLAR_NONE || error == -ESTALE)
-            error = 0;
+    }
+    if (error == 0) {
+        *ret_reader = reader;
+        return 0;
     }
     return refuse(reader, error, path, &wanted);
 }

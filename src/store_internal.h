@@ -13,6 +13,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* So often an opener looks again when the path names another file by the time it is locked. */
+enum { CELLAR_OPEN_ATTEMPTS_MAX = 100 };
+
 /* A file (or a device of the caller's) and the ways into it: what truncate replaces as a whole. */
 struct cellar_ground {
     struct cellar_device *device;
@@ -21,6 +24,7 @@ struct cellar_ground {
     uint64_t window_bytes;
     struct cellar_header header;
     struct cellar_cells cells;
+    const struct cellar_fork_page *fork_page; /* the handle's */
     bool header_ready, cells_ready;
     bool locked; /* the writer's lock is this handle's */
 };
@@ -34,9 +38,9 @@ struct cellar_reservation {
 };
 
 struct cellar_writer {
-    struct cellar_ground ground;
-    char *path;      /* as given; NULL on a device of the caller's */
-    char *real_path; /* absolute, without links: what truncate renames over */
+    struct cellar_ground *ground; /* never moves: it holds mutexes */
+    char *path;                   /* as given; NULL on a device of the caller's */
+    char *real_path;              /* absolute, without links: what truncate renames over */
     struct cellar_fork_page *fork_page;
     struct cellar_config config;
     struct cellar_key key;
@@ -57,6 +61,7 @@ struct cellar_writer {
     atomic_uint_fast32_t flushed_next; /* cells below this are durable */
     pthread_mutex_t flush_lock;        /* over what follows */
     uint64_t flushed_commits;          /* the commit that is durable */
+    uint32_t synced_next;              /* cells below this were synced by this handle */
 };
 
 struct cellar_reader {
@@ -66,6 +71,7 @@ struct cellar_reader {
     struct cellar_config config;
     struct cellar_key key;
     bool has_key, other_writer;
+    bool retired_before; /* the file was RETIRED when it was opened, and is what the path names: a second link to it */
     struct cellar_state state;
     uint32_t floor_next;  /* of the pair that is followed: it never goes back */
     uint32_t cached_next; /* pages path: the highest next index that pages were cached under */
@@ -76,6 +82,9 @@ struct cellar_reader {
 };
 
 /* ---- ground.c ---- */
+
+/* An empty one, to be freed with free after its close. -ENOMEM. */
+int cellar_ground_new(const struct cellar_fork_page *fork_page, struct cellar_ground **ret_ground);
 
 /* Header and cells over ground->device, with or without ground->window. */
 int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,
@@ -119,9 +128,22 @@ void cellar_writer_free(struct cellar_writer *writer);
 
 /* ---- writer.c ---- */
 
-/* The handle stands at this state, which is committed and durable; cells below ready_index are really allocated. */
+/* Frees what was lent for filling in place. */
+void cellar_writer_drop_reservations(struct cellar_writer *writer);
+
+/*
+ * The handle stands at this state, which is committed; cells below ready_index are really allocated. durable: known to
+ * be, by this handle's own syncs. What was found in a file is not: a writer before may have died, or failed, between
+ * storing it and syncing it, or the file may be a fresh copy. Then the first flush syncs all of it.
+ */
 void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
-                         uint64_t file_bytes);
+                         uint64_t file_bytes, bool durable);
+
+/* FORKED, the poison, or 0. */
+int cellar_writer_check(const struct cellar_writer *writer);
+
+/* Keeps the first failure; returns error. */
+int cellar_writer_poison(struct cellar_writer *writer, int error);
 
 static inline uint64_t cellar_state_pack(const struct cellar_state *state)
 {

@@ -19,23 +19,20 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "cell/chunk.h"
-#include "device/file.h"
 #include "store_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* FORKED, the poison, or 0. */
-static int check_alive(const struct cellar_writer *writer)
+int cellar_writer_check(const struct cellar_writer *writer)
 {
     if (CELLAR_UNLIKELY(cellar_forked(writer->fork_page)))
         return CELLAR_EFORKED;
     return atomic_load_explicit(&writer->poison, memory_order_relaxed);
 }
 
-/* Keeps the first failure; returns error. */
-static int poison(struct cellar_writer *writer, int error)
+int cellar_writer_poison(struct cellar_writer *writer, int error)
 {
     int none = 0;
 
@@ -45,22 +42,24 @@ static int poison(struct cellar_writer *writer, int error)
 }
 
 void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
-                         uint64_t file_bytes)
+                         uint64_t file_bytes, bool durable)
 {
     writer->alloc = (struct cellar_alloc){
-        .device = writer->ground.device,
+        .device = writer->ground->device,
         .bytes_per_cell = writer->config.bytes_per_cell,
         .next_index = state->next_index,
         .ready_index = ready_index,
         .max_index = writer->config.max_index,
         .step_cells = cellar_alloc_step_cells(writer->resize_step_bytes, writer->config.bytes_per_cell),
-        .window_bytes = writer->ground.window_bytes,
+        .window_bytes = writer->ground->window_bytes,
         .file_bytes = file_bytes,
     };
     writer->root_index = state->root_index;
     atomic_store(&writer->committed, cellar_state_pack(state));
     atomic_store(&writer->flushed_next, state->next_index);
-    writer->flushed_commits = atomic_load(&writer->commits);
+    atomic_fetch_add(&writer->commits, 1);
+    writer->flushed_commits = atomic_load(&writer->commits) - (durable ? 0 : 1);
+    writer->synced_next = durable ? state->next_index : cellar_start_index(writer->config.bytes_per_cell);
 }
 
 /* ---- appending ---- */
@@ -68,15 +67,15 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
 /* Failures of growth that change nothing: the writer goes on. Anything else came from a sync. */
 static bool is_harmless(int error)
 {
-    return error == CELLAR_EINDEXFULL || error == CELLAR_EWINDOW || error == -ENOSPC || error == -EFBIG ||
-           error == -EDQUOT || error == -ENOMEM || error == -ENOTSUP;
+    return error == CELLAR_EINDEXFULL || error == CELLAR_EWINDOW || error == -ENOMEM || error == -ENOTSUP ||
+           cellar_alloc_is_full(error);
 }
 
 static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret_first_index)
 {
     int error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
 
-    return error == 0 || is_harmless(error) ? error : poison(writer, error);
+    return error == 0 || is_harmless(error) ? error : cellar_writer_poison(writer, error);
 }
 
 static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)
@@ -89,7 +88,7 @@ static struct cellar_state committed_state(const struct cellar_writer *writer)
     return cellar_state_unpack(atomic_load_explicit(&writer->committed, memory_order_acquire));
 }
 
-static void drop_reservations(struct cellar_writer *writer)
+void cellar_writer_drop_reservations(struct cellar_writer *writer)
 {
     while (writer->reservations != NULL) {
         struct cellar_reservation *reservation = writer->reservations;
@@ -104,10 +103,10 @@ static int pour_reservations(struct cellar_writer *writer)
 {
     for (struct cellar_reservation *r = writer->reservations; r != NULL; r = r->next) {
         int error =
-            cellar_cells_write(&writer->ground.cells, offset_of(writer, r->first_index), r->bytes, r->length_bytes);
+            cellar_cells_write(&writer->ground->cells, offset_of(writer, r->first_index), r->bytes, r->length_bytes);
 
         if (error != 0)
-            return poison(writer, error);
+            return cellar_writer_poison(writer, error);
     }
     return 0;
 }
@@ -116,14 +115,14 @@ static int pour_reservations(struct cellar_writer *writer)
 static int give_back(struct cellar_writer *writer, uint32_t first_index, int error)
 {
     writer->alloc.next_index = first_index;
-    return error == -ENOMEM ? error : poison(writer, error);
+    return error == -ENOMEM ? error : cellar_writer_poison(writer, error);
 }
 
 int cellar_writer_append(struct cellar_writer *writer, const void *cells, uint32_t cell_count,
                          uint32_t *ret_first_index)
 {
     uint32_t first;
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error == 0 && cell_count == 0)
         error = -EINVAL;
@@ -131,7 +130,7 @@ int cellar_writer_append(struct cellar_writer *writer, const void *cells, uint32
         error = take(writer, cell_count, &first);
     if (error != 0)
         return error;
-    error = cellar_cells_write(&writer->ground.cells, offset_of(writer, first), cells,
+    error = cellar_cells_write(&writer->ground->cells, offset_of(writer, first), cells,
                                (size_t)cell_count * writer->config.bytes_per_cell);
     if (error != 0)
         return give_back(writer, first, error);
@@ -147,7 +146,7 @@ static int write_zeros(struct cellar_writer *writer, uint64_t offset, size_t len
     while (error == 0 && length_bytes > 0) {
         size_t step = length_bytes < sizeof zeros ? length_bytes : sizeof zeros;
 
-        error = cellar_cells_write(&writer->ground.cells, offset, zeros, step);
+        error = cellar_cells_write(&writer->ground->cells, offset, zeros, step);
         offset += step;
         length_bytes -= step;
     }
@@ -160,7 +159,7 @@ int cellar_writer_append_bytes(struct cellar_writer *writer, const void *bytes, 
     uint32_t bytes_per_cell = writer->config.bytes_per_cell, first;
     uint64_t cell_count = length_bytes / bytes_per_cell + (length_bytes % bytes_per_cell != 0);
     size_t rest_bytes = (size_t)(cell_count * bytes_per_cell - length_bytes);
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error == 0 && length_bytes == 0)
         error = -EINVAL;
@@ -168,7 +167,7 @@ int cellar_writer_append_bytes(struct cellar_writer *writer, const void *bytes, 
         error = take(writer, cell_count, &first);
     if (error != 0)
         return error;
-    error = cellar_cells_write(&writer->ground.cells, offset_of(writer, first), bytes, length_bytes);
+    error = cellar_cells_write(&writer->ground->cells, offset_of(writer, first), bytes, length_bytes);
     if (error == 0)
         error = write_zeros(writer, offset_of(writer, first) + length_bytes, rest_bytes);
     if (error != 0)
@@ -179,21 +178,24 @@ int cellar_writer_append_bytes(struct cellar_writer *writer, const void *bytes, 
 
 uint32_t cellar_writer_reserve_max(uint32_t bytes_per_cell)
 {
+    if (bytes_per_cell == 0)
+        return 0;
     return 65536 + CELLAR_FOOTER_BYTES / bytes_per_cell + 1;
 }
 
 int cellar_writer_reserve(struct cellar_writer *writer, uint32_t cell_count, uint32_t *ret_first_index,
                           void **ret_cells)
 {
-    size_t length_bytes = (size_t)cell_count * writer->config.bytes_per_cell;
+    uint64_t length_bytes = (uint64_t)cell_count * writer->config.bytes_per_cell;
     struct cellar_reservation *reservation = NULL;
     uint32_t first;
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error == 0 && (cell_count == 0 || cell_count > cellar_writer_reserve_max(writer->config.bytes_per_cell)))
         error = -EINVAL;
-    if (error == 0 && writer->ground.window == NULL) {
-        reservation = calloc(1, sizeof *reservation + length_bytes);
+    if (error == 0 && writer->ground->window == NULL) {
+        if (length_bytes <= SIZE_MAX / 2)
+            reservation = calloc(1, sizeof *reservation + (size_t)length_bytes);
         if (reservation == NULL)
             error = -ENOMEM;
     }
@@ -205,11 +207,11 @@ int cellar_writer_reserve(struct cellar_writer *writer, uint32_t cell_count, uin
     }
     *ret_first_index = first;
     if (reservation == NULL) {
-        *ret_cells = (unsigned char *)writer->ground.window + offset_of(writer, first);
+        *ret_cells = (unsigned char *)writer->ground->window + offset_of(writer, first);
         return 0;
     }
     reservation->first_index = first;
-    reservation->length_bytes = length_bytes;
+    reservation->length_bytes = (size_t)length_bytes;
     reservation->next = writer->reservations;
     writer->reservations = reservation;
     *ret_cells = reservation->bytes;
@@ -227,14 +229,14 @@ static void rewrite_reserved(struct cellar_writer *writer, uint64_t offset, cons
         uint64_t to = offset + length_bytes < end ? offset + length_bytes : end;
 
         if (from < to)
-            memcpy(r->bytes + (from - begin), bytes + (from - offset), (size_t)(to - from));
+            memmove(r->bytes + (from - begin), bytes + (from - offset), (size_t)(to - from));
     }
 }
 
 int cellar_writer_rewrite(struct cellar_writer *writer, uint32_t index, const void *bytes, size_t length_bytes)
 {
     uint64_t offset = offset_of(writer, index), end = offset_of(writer, writer->alloc.next_index);
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error != 0)
         return error;
@@ -242,9 +244,9 @@ int cellar_writer_rewrite(struct cellar_writer *writer, uint32_t index, const vo
         return CELLAR_EBOUNDS;
     if (index < committed_state(writer).next_index)
         return -EINVAL;
-    error = cellar_cells_write(&writer->ground.cells, offset, bytes, length_bytes);
+    error = cellar_cells_write(&writer->ground->cells, offset, bytes, length_bytes);
     if (error != 0)
-        return error == -ENOMEM ? error : poison(writer, error);
+        return error == -ENOMEM ? error : cellar_writer_poison(writer, error);
     rewrite_reserved(writer, offset, bytes, length_bytes);
     return 0;
 }
@@ -254,7 +256,7 @@ int cellar_writer_write_value_parts(struct cellar_writer *writer, const struct i
 {
     uint64_t size_bytes;
     uint32_t first;
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error != 0)
         return error;
@@ -266,7 +268,7 @@ int cellar_writer_write_value_parts(struct cellar_writer *writer, const struct i
     error = take(writer, cellar_value_cells(writer->config.bytes_per_cell, size_bytes), &first);
     if (error != 0)
         return error;
-    error = cellar_chunk_write(&writer->ground.cells, first, parts, part_count, ret_index);
+    error = cellar_chunk_write(&writer->ground->cells, first, parts, part_count, ret_index);
     return error == 0 ? 0 : give_back(writer, first, error);
 }
 
@@ -279,7 +281,7 @@ int cellar_writer_write_value(struct cellar_writer *writer, const void *bytes, s
 
 int cellar_writer_set_root(struct cellar_writer *writer, uint32_t root_index)
 {
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error != 0)
         return error;
@@ -295,7 +297,7 @@ int cellar_writer_set_root(struct cellar_writer *writer, uint32_t root_index)
 int cellar_writer_commit(struct cellar_writer *writer)
 {
     struct cellar_state state = {.next_index = writer->alloc.next_index, .root_index = writer->root_index};
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error != 0)
         return error;
@@ -305,13 +307,13 @@ int cellar_writer_commit(struct cellar_writer *writer)
         error = pour_reservations(writer);
         if (error != 0)
             return error;
-        drop_reservations(writer);
+        cellar_writer_drop_reservations(writer);
     }
-    error = cellar_cells_commit(&writer->ground.cells);
+    error = cellar_cells_commit(&writer->ground->cells);
     if (error == 0)
-        error = cellar_header_publish(&writer->ground.header, CELLAR_PAIR_PROCESS, &state, &writer->key);
+        error = cellar_header_publish(&writer->ground->header, CELLAR_PAIR_PROCESS, &state, &writer->key);
     if (error != 0)
-        return poison(writer, error);
+        return cellar_writer_poison(writer, error);
     atomic_store_explicit(&writer->committed, cellar_state_pack(&state), memory_order_release);
     atomic_store_explicit(&writer->commits, atomic_load_explicit(&writer->commits, memory_order_relaxed) + 1,
                           memory_order_release);
@@ -321,12 +323,12 @@ int cellar_writer_commit(struct cellar_writer *writer)
 int cellar_writer_rollback(struct cellar_writer *writer)
 {
     struct cellar_state state = committed_state(writer);
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error != 0)
         return error;
-    drop_reservations(writer);
-    cellar_cells_discard(&writer->ground.cells);
+    cellar_writer_drop_reservations(writer);
+    cellar_cells_discard(&writer->ground->cells);
     writer->alloc.next_index = state.next_index;
     writer->root_index = state.root_index;
     return 0;
@@ -337,35 +339,36 @@ int cellar_writer_rollback(struct cellar_writer *writer)
 /* The order that durability stands on: cells, then the slots that name them, then the header. */
 static int make_durable(struct cellar_writer *writer, const struct cellar_state *state)
 {
-    uint32_t flushed = (uint32_t)atomic_load_explicit(&writer->flushed_next, memory_order_relaxed);
-    uint64_t from = offset_of(writer, flushed);
+    uint64_t from = offset_of(writer, writer->synced_next);
     uint64_t to = offset_of(writer, state->next_index);
-    int error = to > from ? cellar_device_sync(writer->ground.device, from, to - from) : 0;
+    int error = to > from ? cellar_device_sync(writer->ground->device, from, to - from) : 0;
 
     if (error == 0)
-        error = cellar_header_publish(&writer->ground.header, CELLAR_PAIR_DISK, state, NULL);
+        error = cellar_header_publish(&writer->ground->header, CELLAR_PAIR_DISK, state, NULL);
     if (error == 0)
-        error = cellar_header_sync(&writer->ground.header);
-    if (error == 0)
-        atomic_store_explicit(&writer->flushed_next, state->next_index, memory_order_relaxed);
-    return error;
+        error = cellar_header_sync(&writer->ground->header);
+    if (error != 0)
+        return error;
+    writer->synced_next = state->next_index;
+    atomic_store_explicit(&writer->flushed_next, state->next_index, memory_order_relaxed);
+    return 0;
 }
 
 int cellar_writer_flush_committed(struct cellar_writer *writer)
 {
     uint64_t wanted = atomic_load_explicit(&writer->commits, memory_order_acquire);
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error != 0)
         return error;
     pthread_mutex_lock(&writer->flush_lock);
-    error = check_alive(writer);
+    error = cellar_writer_check(writer);
     /* Whoever held the lock meanwhile may have made our commit durable with its own. */
     if (error == 0 && writer->flushed_commits < wanted) {
         uint64_t commits = atomic_load_explicit(&writer->commits, memory_order_acquire);
         struct cellar_state state = committed_state(writer);
 
-        error = poison(writer, make_durable(writer, &state));
+        error = cellar_writer_poison(writer, make_durable(writer, &state));
         if (error == 0)
             writer->flushed_commits = commits;
     }
@@ -385,55 +388,18 @@ int cellar_writer_flush(struct cellar_writer *writer)
 int cellar_writer_override_version(struct cellar_writer *writer, uint32_t version)
 {
     unsigned char bytes[4];
-    int error = check_alive(writer);
+    int error = cellar_writer_check(writer);
 
     if (error != 0)
         return error;
     cellar_store_le32(bytes, version);
-    error = cellar_header_store(&writer->ground.header, CELLAR_AT_VERSION, bytes, sizeof bytes);
+    error = cellar_header_store(&writer->ground->header, CELLAR_AT_VERSION, bytes, sizeof bytes);
     if (error == 0)
-        error = cellar_header_sync(&writer->ground.header);
+        error = cellar_header_sync(&writer->ground->header);
     if (error != 0)
-        return poison(writer, error);
+        return cellar_writer_poison(writer, error);
     writer->config.version = version;
     return 0;
-}
-
-static void retire(struct cellar_ground *ground)
-{
-    unsigned char bytes[4];
-
-    cellar_store_le32(bytes, CELLAR_FLAG_RETIRED);
-    /* Readers that miss the mark stay with what they have; the file is nobody's store any more. */
-    (void)cellar_header_store(&ground->header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
-}
-
-int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
-{
-    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
-    struct cellar_ground fresh;
-    uint64_t file_bytes;
-    bool renamed;
-    int error = check_alive(writer);
-
-    if (error == 0 && (writer->real_path == NULL || writer->compat))
-        error = -ENOTSUP;
-    if (error == 0)
-        error = cellar_ground_create_hidden(&fresh, writer, initial_cells, &file_bytes);
-    if (error != 0)
-        return error;
-    error = cellar_file_publish(fresh.device, writer->real_path, true, &renamed);
-    if (!renamed) {
-        cellar_file_discard_hidden(writer->real_path);
-        cellar_ground_close(&fresh, false);
-        return error;
-    }
-    drop_reservations(writer);
-    retire(&writer->ground);
-    cellar_ground_close(&writer->ground, false);
-    writer->ground = fresh;
-    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
-    return poison(writer, error); /* the new store is in place, but the folder is not known to be durable */
 }
 
 /* Space beyond the last cell goes back to the system. Not in compat mode: the original may have it mapped. */
@@ -441,9 +407,9 @@ static int give_space_back(struct cellar_writer *writer)
 {
     uint64_t used_bytes = offset_of(writer, writer->alloc.next_index);
 
-    if (!writer->ground.owned || writer->compat || writer->alloc.file_bytes <= used_bytes)
+    if (!writer->ground->owned || writer->compat || writer->alloc.file_bytes <= used_bytes)
         return 0;
-    return cellar_device_trim(writer->ground.device, used_bytes);
+    return cellar_device_trim(writer->ground->device, used_bytes);
 }
 
 int cellar_writer_close(struct cellar_writer *writer)
@@ -457,7 +423,7 @@ int cellar_writer_close(struct cellar_writer *writer)
     error = forked ? 0 : cellar_writer_flush(writer);
     if (error == 0 && !forked)
         error = give_space_back(writer);
-    close_error = cellar_ground_close(&writer->ground, forked);
+    close_error = cellar_ground_close(writer->ground, forked);
     cellar_writer_free(writer);
     return error != 0 || forked ? error : close_error;
 }
@@ -466,7 +432,7 @@ void cellar_writer_abandon(struct cellar_writer *writer)
 {
     if (writer == NULL)
         return;
-    cellar_ground_close(&writer->ground, cellar_forked(writer->fork_page));
+    cellar_ground_close(writer->ground, cellar_forked(writer->fork_page));
     cellar_writer_free(writer);
 }
 
@@ -494,8 +460,8 @@ void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *
 {
     *ret_info = (struct cellar_info){
         .mode = CELLAR_MODE_WRITER,
-        .data_path = writer->ground.window != NULL ? CELLAR_PATH_WINDOW : CELLAR_PATH_PAGES,
-        .device_name = cellar_device_name(writer->ground.device),
+        .data_path = writer->ground->window != NULL ? CELLAR_PATH_WINDOW : CELLAR_PATH_PAGES,
+        .device_name = cellar_device_name(writer->ground->device),
         .path = writer->path,
         .config = writer->config,
         .start_index = cellar_start_index(writer->config.bytes_per_cell),
@@ -504,7 +470,7 @@ void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *
         .flushed_next_index = (uint32_t)atomic_load_explicit(&writer->flushed_next, memory_order_relaxed),
         .size_bytes = offset_of(writer, writer->alloc.next_index),
         .file_bytes = writer->alloc.file_bytes,
-        .window_bytes = writer->ground.window_bytes,
+        .window_bytes = writer->ground->window_bytes,
         .resize_step_cells = writer->alloc.step_cells,
         .has_key = true,
         .compat = writer->compat,
@@ -516,11 +482,11 @@ struct cellar_snapshot cellar_writer_snapshot(struct cellar_writer *writer)
     if (writer->reservations != NULL)
         (void)pour_reservations(writer); /* a failure poisons, and comes out at the next call */
     return (struct cellar_snapshot){
-        .window = writer->ground.window,
+        .window = writer->ground->window,
         .bytes_per_cell = writer->config.bytes_per_cell,
         .start_index = cellar_start_index(writer->config.bytes_per_cell),
         .next_index = writer->alloc.next_index,
         .root_index = writer->root_index,
-        .cells = &writer->ground.cells,
+        .cells = &writer->ground->cells,
     };
 }

@@ -38,6 +38,8 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
         error = -ENOMEM;
     if (error == 0)
         error = cellar_fork_page_open(&writer->fork_page);
+    if (error == 0)
+        error = cellar_ground_new(writer->fork_page, &writer->ground);
     if (error != 0) {
         cellar_writer_free(writer);
         return error;
@@ -48,12 +50,8 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
 
 void cellar_writer_free(struct cellar_writer *writer)
 {
-    while (writer->reservations != NULL) {
-        struct cellar_reservation *reservation = writer->reservations;
-
-        writer->reservations = reservation->next;
-        free(reservation);
-    }
+    cellar_writer_drop_reservations(writer);
+    free(writer->ground);
     pthread_mutex_destroy(&writer->flush_lock);
     cellar_fork_page_close(writer->fork_page);
     free(writer->path);
@@ -96,6 +94,10 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
         cellar_slot_encode(&empty, name < CELLAR_PROCESS_1 ? NULL : &writer->key,
                            header + cellar_slot_offset((enum cellar_slot_name)name));
     error = cellar_device_grow(ground->device, 0, file_bytes);
+    if (cellar_alloc_is_full(error) && initial_cells == 0) { /* not a whole step, but a store */
+        file_bytes = (uint64_t)empty.next_index * writer->config.bytes_per_cell;
+        error = cellar_device_grow(ground->device, 0, file_bytes);
+    }
     if (error == 0)
         error = cellar_ground_map(ground, &writer->config, writer->window_limit, writer->choice, true);
     if (error == 0)
@@ -112,9 +114,9 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
 /* The permissions of a new file: those asked for, or on truncate those of the file that it replaces. */
 static int take_mode(const struct cellar_ground *ground, const struct cellar_writer *writer)
 {
-    if (writer->ground.device == NULL)
+    if (writer->ground == ground)
         return 0;
-    return cellar_file_copy_mode(writer->ground.device, ground->device);
+    return cellar_file_copy_mode(writer->ground->device, ground->device);
 }
 
 /* On a file system that copies on write the store runs on the pread device: a store into a mapping could meet a full
@@ -144,7 +146,6 @@ int cellar_ground_create_hidden(struct cellar_ground *ground, const struct cella
 {
     int error = CELLAR_NONE;
 
-    *ground = (struct cellar_ground){.device = NULL};
     if (writer->choice != CELLAR_DEVICE_PAGES)
         error = create_as(ground, writer, initial_cells, true, ret_file_bytes);
     if (error == CELLAR_NONE)

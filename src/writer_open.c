@@ -1,4 +1,5 @@
 /* writer_open.c - from a path or a device to a writer that stands at a state: create, open, repair. */
+#include "base/bytes.h"
 #include "base/diagnose.h"
 #include "device/file.h"
 #include "store_internal.h"
@@ -77,13 +78,23 @@ static int refuse_config(const struct cellar_config *found, const struct cellar_
 static int settle(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
                   const struct cellar_pick *pick)
 {
-    struct cellar_header *to = &writer->ground.header;
+    struct cellar_header *to = &writer->ground->header;
     const unsigned char *disk_1 = header + cellar_slot_offset(CELLAR_DISK_1);
     const unsigned char *disk_2 = header + cellar_slot_offset(CELLAR_DISK_2);
-    unsigned char slot[CELLAR_SLOT_BYTES];
+    uint32_t flags = cellar_load_le32(header + CELLAR_AT_FLAGS);
+    unsigned char slot[CELLAR_SLOT_BYTES], unmarked[4];
+    bool disk_changes;
     int error = 0;
 
-    if ((pick->repair & (CELLAR_SLOT_DISK_1 | CELLAR_SLOT_DISK_2)) != 0) {
+    cellar_slot_encode(&pick->adopted, NULL, slot);
+    disk_changes = memcmp(slot, disk_1, sizeof slot) != 0 || memcmp(slot, disk_2, sizeof slot) != 0;
+    if (disk_changes) /* before a header is made durable its cells are: whoever wrote them may not have come to that */
+        error = cellar_device_sync(writer->ground->device, 0,
+                                   (uint64_t)pick->disk.next_index * writer->config.bytes_per_cell);
+    cellar_store_le32(unmarked, flags & ~(uint32_t)CELLAR_FLAG_RETIRED);
+    if (error == 0 && (flags & CELLAR_FLAG_RETIRED) != 0) /* of an old truncate of another name of this file */
+        error = cellar_header_store(to, CELLAR_AT_FLAGS, unmarked, sizeof unmarked);
+    if (error == 0 && (pick->repair & (CELLAR_SLOT_DISK_1 | CELLAR_SLOT_DISK_2)) != 0) {
         enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_DISK_2 - pick->disk_in_force);
 
         cellar_slot_encode(&pick->disk, NULL, slot);
@@ -101,7 +112,7 @@ static int settle(struct cellar_writer *writer, const unsigned char header[CELLA
     if (error == 0)
         error = cellar_header_publish(to, CELLAR_PAIR_PROCESS, &pick->adopted, &writer->key);
     cellar_slot_encode(&pick->adopted, NULL, slot);
-    if (error == 0 && (memcmp(slot, disk_1, sizeof slot) != 0 || memcmp(slot, disk_2, sizeof slot) != 0)) {
+    if (error == 0 && disk_changes) {
         error = cellar_header_publish(to, CELLAR_PAIR_DISK, &pick->adopted, NULL);
         if (error == 0)
             error = cellar_header_sync(to);
@@ -126,7 +137,30 @@ static void report(struct cellar_writer *writer, const struct cellar_pick *pick)
 }
 
 /*
- * Opens what lies on writer->ground.device, which is locked. Nothing is written before everything has been checked.
+ * Makes sure that no store into the window meets a full disk: the file ends at the next cell from now on, so that its
+ * end is the end of what is allocated (a kernel with large folios allocates every hole of a folio below the file's end
+ * at the first store into it), and what lies before has no holes. CELLAR_NONE: that can't be had, the window must not
+ * be used.
+ */
+static int secure_space(const struct cellar_writer *writer, uint32_t next_index, uint64_t *file_bytes)
+{
+    uint64_t used_bytes = (uint64_t)next_index * writer->config.bytes_per_cell;
+    int error;
+
+    if (!writer->ground->owned)
+        return 0;
+    if (!writer->compat && *file_bytes > used_bytes) {
+        error = cellar_device_trim(writer->ground->device, used_bytes);
+        if (error != 0)
+            return error;
+        *file_bytes = used_bytes;
+    }
+    error = cellar_file_fill_holes(writer->ground->device);
+    return error == -EOPNOTSUPP || error == -ENOSYS || cellar_alloc_is_full(error) ? CELLAR_NONE : error;
+}
+
+/*
+ * Opens what lies on writer->ground->device, which is locked. Nothing is written before everything has been checked.
  * CELLAR_NONE: there is no window, and the caller may want another device (only where pages_allowed is false).
  */
 static int adopt(struct cellar_writer *writer, const struct cellar_config *expected, bool pages_allowed,
@@ -139,34 +173,37 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
     uint64_t file_bytes;
     uint32_t flags = 0;
     int error =
-        cellar_ground_examine(writer->ground.device, writer->path, header, &writer->config, &file_bytes, diagnostic);
+        cellar_ground_examine(writer->ground->device, writer->path, header, &writer->config, &file_bytes, diagnostic);
 
     if (error != 0)
         return error;
     if (expected != NULL && !cellar_config_equal(&writer->config, expected))
         return refuse_config(&writer->config, expected, writer->path, diagnostic);
+    flags = cellar_load_le32(header + CELLAR_AT_FLAGS);
+    if ((flags & CELLAR_FLAGS_TO_KNOW & ~(uint32_t)CELLAR_FLAG_RETIRED) != 0)
+        return cellar_diagnose(diagnostic, -ENOTSUP, writer->path, CELLAR_AT_FLAGS,
+                               "found features 0x%x, which a later version of Cellar knows", (unsigned)flags);
     cellar_decode_slots(header, slots);
     error = cellar_pick_writer(slots, cellar_start_index(writer->config.bytes_per_cell),
                                file_bytes / writer->config.bytes_per_cell, &pick, &problem);
     if (error != 0)
         return cellar_ground_refuse(&problem, writer->path, diagnostic);
-    error = cellar_ground_map(&writer->ground, &writer->config, writer->window_limit, writer->choice, true);
-    if (error == 0 && writer->ground.window == NULL && !pages_allowed)
+    error = cellar_ground_map(writer->ground, &writer->config, writer->window_limit, writer->choice, true);
+    if (error == 0 && writer->ground->window != NULL)
+        error = secure_space(writer, pick.adopted.next_index, &file_bytes);
+    if (error == CELLAR_NONE && (pages_allowed || writer->choice == CELLAR_DEVICE_MAPPED))
+        error = -ENOTSUP;
+    if (error == 0 && writer->ground->window == NULL && !pages_allowed)
         error = CELLAR_NONE;
     if (error == 0)
-        error = cellar_ground_open(&writer->ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
+        error = cellar_ground_open(writer->ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
                                    writer->compat);
-    if (error == 0)
-        error = cellar_header_flags(&writer->ground.header, &flags);
-    if (error == 0 && (flags & CELLAR_FLAG_RETIRED) != 0)
-        error = cellar_diagnose(diagnostic, CELLAR_ERETIRED, writer->path, CELLAR_AT_FLAGS,
-                                "found a file that truncate has replaced, expected the store");
     if (error == 0)
         error = settle(writer, header, &pick);
     if (error != 0)
         return error;
     report(writer, &pick);
-    cellar_writer_stand(writer, &pick.adopted, pick.adopted.next_index, file_bytes);
+    cellar_writer_stand(writer, &pick.adopted, pick.adopted.next_index, file_bytes, false);
     return 0;
 }
 
@@ -174,20 +211,20 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
 static int open_as(struct cellar_writer *writer, const struct cellar_config *expected, bool mapped,
                    const struct cellar_writer_options *options)
 {
-    int error = cellar_file_open(writer->path, CELLAR_OPEN_WRITE, 0, mapped, &writer->ground.device);
+    int error = cellar_file_open(writer->path, CELLAR_OPEN_WRITE, 0, mapped, &writer->ground->device);
 
     if (error != 0)
         return error;
-    writer->ground.owned = true;
-    error = cellar_device_lock(writer->ground.device, CELLAR_LOCK_WRITER);
-    if (error == 0 && cellar_file_is_at(writer->ground.device, writer->path) != 0)
+    writer->ground->owned = true;
+    error = cellar_device_lock(writer->ground->device, CELLAR_LOCK_WRITER);
+    if (error == 0 && cellar_file_is_at(writer->ground->device, writer->path) != 0)
         error = -ESTALE;
     if (error == 0 && (writer->real_path = realpath(writer->path, NULL)) == NULL)
         error = -errno;
     if (error == 0)
         error = adopt(writer, expected, !mapped || writer->choice == CELLAR_DEVICE_MAPPED, diagnostic_of(options));
     if (error != 0) {
-        cellar_ground_close(&writer->ground, false);
+        cellar_ground_close(writer->ground, false);
         free(writer->real_path);
         writer->real_path = NULL;
     }
@@ -204,14 +241,15 @@ static int open_path(const char *path, const struct cellar_config *expected,
     if (error != 0)
         return error;
     mapped = writer->choice != CELLAR_DEVICE_PAGES;
-    do {
+    for (int attempt = 0; attempt < CELLAR_OPEN_ATTEMPTS_MAX; attempt++) {
         error = open_as(writer, expected, mapped, options);
         if (error == CELLAR_NONE) {
             mapped = false;
             writer->choice = CELLAR_DEVICE_PAGES;
-            error = -ESTALE;
+        } else if (error != -ESTALE) {
+            break;
         }
-    } while (error == -ESTALE);
+    }
     if (error != 0) {
         cellar_writer_free(writer);
         return error;
@@ -268,19 +306,19 @@ static int create_path(struct cellar_writer *writer)
     if (error == 0 && lstat(writer->real_path, &status) == 0)
         error = -EEXIST;
     if (error == 0)
-        error = cellar_ground_create_hidden(&writer->ground, writer, writer->initial_cells, &file_bytes);
+        error = cellar_ground_create_hidden(writer->ground, writer, writer->initial_cells, &file_bytes);
     if (error != 0)
         return error;
-    error = cellar_file_publish(writer->ground.device, writer->real_path, false, &renamed);
+    error = cellar_file_publish(writer->ground->device, writer->real_path, NULL, &renamed);
     if (error != 0) {
         if (!renamed)
             cellar_file_discard_hidden(writer->real_path);
-        cellar_ground_close(&writer->ground, false);
+        cellar_ground_close(writer->ground, false);
         return error;
     }
     report(writer,
            &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
-    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
     return 0;
 }
 
@@ -353,6 +391,16 @@ int cellar_writer_open_or_create(const char *path, const struct cellar_config *c
     return error == 0 ? 0 : explain(error, path, "open or create for write", options);
 }
 
+/* The header is written in pieces of 4 bytes and more. */
+static int take_device(struct cellar_device *device)
+{
+    if (!cellar_device_writable(device))
+        return -EROFS;
+    if (cellar_device_block_bytes(device) > 4)
+        return -ENOTSUP;
+    return cellar_device_lock(device, CELLAR_LOCK_WRITER);
+}
+
 int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writer_options *options,
                           struct cellar_writer **ret_writer)
 {
@@ -363,13 +411,13 @@ int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writ
     error = cellar_writer_new(NULL, options, &writer);
     if (error != 0)
         return explain(error, NULL, "open for write", options);
-    error = cellar_device_writable(device) ? cellar_device_lock(device, CELLAR_LOCK_WRITER) : -EROFS;
+    error = take_device(device);
     if (error == 0) {
-        writer->ground.device = device;
-        writer->ground.locked = true;
+        writer->ground->device = device;
+        writer->ground->locked = true;
         error = adopt(writer, NULL, true, diagnostic_of(options));
         if (error != 0)
-            cellar_ground_close(&writer->ground, false);
+            cellar_ground_close(writer->ground, false);
     }
     if (error != 0) {
         cellar_writer_free(writer);
@@ -379,28 +427,38 @@ int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writ
     return 0;
 }
 
+/* A device that could not be formatted is left empty, as it was. */
+static int format_device(struct cellar_writer *writer, uint64_t *ret_file_bytes)
+{
+    int error = cellar_ground_format(writer->ground, writer, writer->initial_cells, ret_file_bytes);
+
+    if (error != 0 && cellar_device_trim(writer->ground->device, 0) != 0)
+        return error;
+    return error;
+}
+
 static int create_on(struct cellar_writer *writer, struct cellar_device *device)
 {
     struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
     uint64_t file_bytes;
-    int error = cellar_device_writable(device) ? cellar_device_lock(device, CELLAR_LOCK_WRITER) : -EROFS;
+    int error = take_device(device);
 
     if (error != 0)
         return error;
-    writer->ground.device = device;
-    writer->ground.locked = true;
+    writer->ground->device = device;
+    writer->ground->locked = true;
     error = cellar_device_size(device, &file_bytes);
     if (error == 0 && file_bytes > 0)
         error = -EEXIST;
     if (error == 0)
-        error = cellar_ground_format(&writer->ground, writer, writer->initial_cells, &file_bytes);
+        error = format_device(writer, &file_bytes);
     if (error != 0) {
-        cellar_ground_close(&writer->ground, false);
+        cellar_ground_close(writer->ground, false);
         return error;
     }
     report(writer,
            &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
-    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
     return 0;
 }
 

@@ -180,7 +180,8 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_device_grow(struct cellar_device *device
                                                     uint64_t size_bytes);
 CELLAR_API CELLAR_MUST_CHECK int cellar_device_trim(struct cellar_device *device, uint64_t size_bytes);
 
-/* Locks; held ones go with close. CELLAR_EBUSY for a writer's lock that somebody has, in this process or another.
+/* Locks; held ones go with close. CELLAR_EBUSY for a writer's lock that somebody has, in this process or another
+ * (also through this handle). -ESTALE: the file can't be opened a second time for its locks.
  * A device without locks succeeds at once. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_device_lock(struct cellar_device *device, enum cellar_device_lock lock);
 CELLAR_API int cellar_device_unlock(struct cellar_device *device, enum cellar_device_lock lock);

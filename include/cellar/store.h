@@ -21,7 +21,9 @@
  *
  * Fail-stop: after the first failed write or sync of a writer every later call returns that error; only close
  * works. What was flushed is safe; open again. Processes: a handle opened before fork() gives CELLAR_EFORKED in the
- * child, where only close does anything. Nothing here prints, aborts or installs a signal handler.
+ * child, where only close does anything. A child that lives on without closing the handle or calling exec keeps the
+ * writer's lock alive if its parent is killed: close it in the child. Nothing here prints, aborts or installs a signal
+ * handler. File systems: local ones; not those of a network, where other machines' mappings are not coherent.
  */
 #ifndef CELLAR_STORE_H
 #define CELLAR_STORE_H
@@ -54,8 +56,8 @@ enum {
 struct cellar_config {
     unsigned char head[CELLAR_HEAD_BYTES]; /* says whose file this is; any bytes */
     uint32_t bytes_per_cell;               /* 4..65535, any value */
-    uint32_t max_index;                    /* exclusive: the last usable cell is max_index - 1; at least the header's cells */
-    uint32_t version;                      /* the application's, any value */
+    uint32_t max_index; /* exclusive: the last usable cell is max_index - 1; at least the header's cells */
+    uint32_t version;   /* the application's, any value */
 };
 
 /* The writer's key: who holds it can follow commits, not only flushes. It is no secret against those who can read
@@ -96,7 +98,8 @@ struct cellar_info {
     uint32_t start_index;        /* the first usable cell: ceil(256 / bytes per cell) */
     uint32_t next_index;         /* the next cell to be used; header cells included */
     uint32_t root_index;         /* CELLAR_ROOT_NONE: none */
-    uint32_t flushed_next_index; /* durable: the next index of the disk-sync state, as this handle last saw it */
+    uint32_t flushed_next_index; /* the next index of the disk-sync state as this handle last saw it: durable, but for a
+                                    flush that is just being made */
     uint64_t size_bytes;         /* next_index * bytes per cell */
     uint64_t file_bytes;         /* the length of the file as this handle last saw it */
     uint64_t window_bytes;       /* reserved addresses, 0 without a window */
@@ -164,8 +167,9 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_create(const char *path, const st
 
 /*
  * Opens an existing store for write, repairs what a crash left (see cellar_writer_recovery) and publishes under the new
- * key. -ENOENT. CELLAR_EBUSY: it has a writer, in this process or another. CELLAR_ECORRUPT: nothing in the file was
- * changed.
+ * key. Space beyond the last cell is given back (not in compat mode), holes before it are allocated. -ENOENT.
+ * CELLAR_EBUSY: it has a writer, in this process or another. CELLAR_ECORRUPT, and -ENOTSUP for a file with features of
+ * a later version: nothing in the file was changed. CELLAR_EWINDOW: window_bytes is less than the file.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_open(const char *path, const struct cellar_writer_options *options,
                                                     struct cellar_writer **ret_writer);
@@ -178,7 +182,8 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_open_or_create(const char *path, 
 
 /*
  * The same on a device of the caller's, who keeps it open until the writer is closed. create formats the device: it
- * must be empty (size 0) and grow. truncate is -ENOTSUP on such a store.
+ * must be empty (size 0) and grow; if that fails it is empty again. truncate is -ENOTSUP on such a store. -EROFS: the
+ * device can't write. -ENOTSUP: its blocks are larger than 4 bytes (the header is written in pieces of that size).
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_create_on(struct cellar_device *device,
                                                          const struct cellar_config *config,
@@ -255,8 +260,8 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_set_root(struct cellar_writer *wr
  * committed one. Pointers from cellar_writer_reserve and snapshots of this writer taken since become invalid. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_rollback(struct cellar_writer *writer);
 
-/* Publishes everything appended and the root to readers with the key. With a window no
- * system call (in compat mode: two, for the original's lock). */
+/* Publishes everything appended and the root to readers with the key. With a window no system call (in compat mode:
+ * two, for the original's lock). On the pages path what was appended stays in memory until now, and is written now. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_commit(struct cellar_writer *writer);
 
 /* Commits, then makes it durable. The writer's thread. */
@@ -269,8 +274,9 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_flush_committed(struct cellar_wri
 /*
  * Puts an empty store of the same config in place of this one: built aside, durable, then renamed over it. Readers keep
  * their snapshots; their next refresh says CELLAR_ERETIRED. Snapshots and pointers taken from this writer become
- * invalid. initial_cells as in the options. -ENOTSUP in compat mode and on a device of the caller's. On failure before
- * the rename the store is as it was.
+ * invalid. initial_cells as in the options. -ESTALE: the path names another file by now (the store was moved, or
+ * replaced); nothing was touched. -ENOTSUP in compat mode and on a device of the caller's. On failure before the rename
+ * the store, and what was appended to it, is as it was; a failure after it (the folder can't be synced) poisons.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells);
 
@@ -322,7 +328,8 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_reader_check_key(struct cellar_reader *r
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_refresh(struct cellar_reader *reader);
 
 /* Asks the system whether the file is still as long as the reader's snapshot needs (CELLAR_ECORRUPT: others cut it;
- * reading the cells beyond its end would be a SIGBUS) and not retired (CELLAR_ERETIRED). */
+ * through the window, cells beyond its end are a SIGBUS to read, and refresh is one if it was cut below the header) and
+ * not retired (CELLAR_ERETIRED). */
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_check(struct cellar_reader *reader);
 
 /* What went wrong at the last call of this reader that failed; empty before. Valid until the next call on the reader.

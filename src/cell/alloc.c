@@ -18,7 +18,13 @@ static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
 {
     uint64_t from = (uint64_t)alloc->ready_index * alloc->bytes_per_cell;
     uint64_t size_bytes = (uint64_t)ready_index * alloc->bytes_per_cell;
-    int error = cellar_device_grow(alloc->device, from, size_bytes);
+    uint64_t now_bytes;
+    int error = cellar_device_size(alloc->device, &now_bytes);
+
+    if (error == 0 && now_bytes < alloc->file_bytes)
+        error = CELLAR_ECORRUPT; /* others cut the file: cells that were committed are gone */
+    if (error == 0)
+        error = cellar_device_grow(alloc->device, from, size_bytes);
 
     if (error == -ENOTSUP && size_bytes <= alloc->file_bytes)
         error = 0; /* a device of fixed size has all its space */
@@ -30,7 +36,7 @@ static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
     return 0;
 }
 
-static bool is_full(int error)
+bool cellar_alloc_is_full(int error)
 {
     return error == -ENOSPC || error == -EFBIG || error == -EDQUOT;
 }
@@ -49,7 +55,7 @@ static int grow(struct cellar_alloc *alloc, uint32_t required_index)
     if (target < required_index)
         return CELLAR_EWINDOW;
     error = make_ready(alloc, (uint32_t)target);
-    if (target > required_index && (is_full(error) || error == -ENOTSUP))
+    if (target > required_index && (cellar_alloc_is_full(error) || error == -ENOTSUP))
         error = make_ready(alloc, required_index); /* not a whole step any more, but what is needed */
     return error;
 }

@@ -8,6 +8,7 @@
 #define CELLAR_CELL_ALLOC_H
 
 #include <cellar/device.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct cellar_alloc {
@@ -21,12 +22,15 @@ struct cellar_alloc {
     uint64_t file_bytes;   /* the length of the file */
 };
 
+/* True for the errors of a device that has no room: nothing happened, and less may fit. */
+bool cellar_alloc_is_full(int error);
+
 /* The cells of one step; at least one. */
 uint32_t cellar_alloc_step_cells(uint64_t step_bytes, uint32_t bytes_per_cell);
 
 /*
- * The next cell_count (> 0) indices. CELLAR_EINDEXFULL; CELLAR_EWINDOW; errors of growing the device. Nothing changes
- * on failure.
+ * The next cell_count (> 0) indices. CELLAR_EINDEXFULL; CELLAR_EWINDOW; CELLAR_ECORRUPT: the file was cut; errors of
+ * growing the device. Nothing changes on failure.
  */
 int cellar_alloc_take(struct cellar_alloc *alloc, uint64_t cell_count, uint32_t *ret_first_index);
 

@@ -48,6 +48,15 @@ void cellar_cells_close(struct cellar_cells *cells)
     *cells = (struct cellar_cells){.device = NULL};
 }
 
+/* Takes the lock; CELLAR_EFORKED in a child. */
+static int enter(struct cellar_cells *cells)
+{
+    if (cells->fork_page != NULL && cellar_forked(cells->fork_page))
+        return CELLAR_EFORKED;
+    pthread_mutex_lock(&cells->lock);
+    return 0;
+}
+
 int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes)
 {
     int error;
@@ -56,7 +65,9 @@ int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer,
         memcpy(buffer, cells->window + offset, length_bytes);
         return 0;
     }
-    pthread_mutex_lock(&cells->lock);
+    error = enter(cells);
+    if (error != 0)
+        return error;
     if (cells->pipeline != NULL)
         error = cellar_pipeline_read(cells->pipeline, offset, buffer, length_bytes);
     else
@@ -72,10 +83,12 @@ int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *
     if (length_bytes == 0)
         return 0;
     if (cells->window != NULL) {
-        memcpy(cells->window + offset, bytes, length_bytes);
+        memmove(cells->window + offset, bytes, length_bytes); /* the bytes may be those cells, lent */
         return 0;
     }
-    pthread_mutex_lock(&cells->lock);
+    error = enter(cells);
+    if (error != 0)
+        return error;
     error = cellar_pipeline_write(cells->pipeline, offset, bytes, length_bytes);
     pthread_mutex_unlock(&cells->lock);
     return error;
@@ -87,7 +100,9 @@ int cellar_cells_commit(struct cellar_cells *cells)
 
     if (cells->window != NULL)
         return 0;
-    pthread_mutex_lock(&cells->lock);
+    error = enter(cells);
+    if (error != 0)
+        return error;
     error = cellar_pipeline_commit(cells->pipeline);
     pthread_mutex_unlock(&cells->lock);
     return error;
@@ -95,18 +110,16 @@ int cellar_cells_commit(struct cellar_cells *cells)
 
 void cellar_cells_discard(struct cellar_cells *cells)
 {
-    if (cells->window != NULL)
+    if (cells->window != NULL || enter(cells) != 0)
         return;
-    pthread_mutex_lock(&cells->lock);
     cellar_pipeline_discard(cells->pipeline);
     pthread_mutex_unlock(&cells->lock);
 }
 
 void cellar_cells_forget(struct cellar_cells *cells, uint64_t offset)
 {
-    if (cells->window != NULL)
+    if (cells->window != NULL || enter(cells) != 0)
         return;
-    pthread_mutex_lock(&cells->lock);
     cellar_cache_invalidate(cells->cache, offset, 1);
     pthread_mutex_unlock(&cells->lock);
 }

@@ -5,6 +5,8 @@
 #ifndef CELLAR_CELL_CELLS_H
 #define CELLAR_CELL_CELLS_H
 
+#include "base/fork.h"
+
 #include <cellar/cache.h>
 #include <cellar/device.h>
 #include <cellar/pipeline.h>
@@ -21,7 +23,11 @@ struct cellar_cells {
     struct cellar_cache *cache;       /* a reader's, on the pages path */
     pthread_mutex_t lock;             /* over pipeline and cache, which are each for one thread at a time */
     bool lock_ready;
+    const struct cellar_fork_page *fork_page; /* the handle's; NULL: not watched */
 };
+
+/* Without a window every call in a child after fork is CELLAR_EFORKED: the lock may have been held by a thread that is
+ * not there. */
 
 /* window NULL: opens a pipeline (writer) or a cache of about cache_bytes. 0, -ENOMEM, ... */
 int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,

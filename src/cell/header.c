@@ -21,22 +21,28 @@
  */
 #include "cell/header.h"
 
-#include "base/hash.h"
+#include "base/bytes.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
 /* So many looks in a row that hold but aren't the key's are another writer's, also if it is too busy for two the same.
  */
-enum { SLOT_WORDS = CELLAR_SLOT_BYTES / 8, LOOKS_MAX = 100000, BAD_LOOKS_MAX = 16 };
+enum {
+    SLOT_WORDS = CELLAR_SLOT_BYTES / 8,
+    LOOKS_MAX = 100000,
+    BAD_LOOKS_MAX = 16,    /* so many looks in a row that hold but aren't the key's are another writer's */
+    BROKEN_LOOKS_MIN = 16, /* so many looks in a row that are the same and broken are CORRUPT */
+};
 
-void cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat)
+int cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat)
 {
     header->device = device;
     header->window = window;
     header->compat = compat;
-    pthread_mutex_init(&header->compat_lock, NULL);
+    return pthread_mutex_init(&header->compat_lock, NULL) == 0 ? 0 : -ENOMEM;
 }
 
 void cellar_header_close(struct cellar_header *header)
@@ -156,7 +162,7 @@ int cellar_header_flags(const struct cellar_header *header, uint32_t *ret_flags)
         error = cellar_device_read(header->device, bytes, sizeof bytes, CELLAR_AT_FLAGS);
     }
     if (error == 0)
-        *ret_flags = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+        *ret_flags = cellar_load_le32(bytes);
     return error;
 }
 
@@ -227,33 +233,51 @@ static int take(struct cellar_seen *seen, const uint64_t words[SLOT_WORDS], int 
     return 0;
 }
 
+/*
+ * Whether what was seen can be taken for true: a slot that holds, and is the key's or needs none, at once; one of
+ * another key when it was seen twice the same, or so often that a busy writer must be behind it; two broken slots when
+ * they stay the same for a while.
+ */
+struct patience {
+    int looks, bad_looks, same_looks;
+};
+
+static bool is_settled(struct patience *patience, int which, enum cellar_key_verdict verdict, bool same)
+{
+    bool bad = which >= 0 && verdict == CELLAR_KEY_BAD;
+
+    patience->looks++;
+    patience->bad_looks = bad ? patience->bad_looks + 1 : 0;
+    patience->same_looks = same ? patience->same_looks + 1 : 0;
+    if (which < 0)
+        return patience->same_looks >= BROKEN_LOOKS_MIN;
+    return !bad || same || patience->bad_looks >= BAD_LOOKS_MAX;
+}
+
 int cellar_header_look(const struct cellar_header *header, enum cellar_pair pair, const struct cellar_key *key,
                        struct cellar_seen *seen, struct cellar_state *ret_state, enum cellar_key_verdict *ret_verdict)
 {
     uint64_t now[2][SLOT_WORDS] = {{0}}, before[2][SLOT_WORDS] = {{0}};
-    int bad_looks = 0, result = unchanged(header, pair, seen);
+    struct patience patience = {.looks = 0};
+    int result = unchanged(header, pair, seen);
 
     if (result != 0)
         return result;
-    for (int look = 0; look < LOOKS_MAX; look++) {
-        enum cellar_key_verdict verdict;
+    while (patience.looks < LOOKS_MAX) {
+        enum cellar_key_verdict verdict = CELLAR_KEY_UNKNOWN;
         int which, error = look_once(header, pair, key, now, &which, &verdict);
-        bool doubtful = which < 0 || verdict == CELLAR_KEY_BAD;
-        bool same = look > 0 && memcmp(now, before, sizeof now) == 0;
 
         if (error != 0)
             return error;
-        bad_looks = which >= 0 && verdict == CELLAR_KEY_BAD ? bad_looks + 1 : 0;
-        if (doubtful && !same && bad_looks < BAD_LOOKS_MAX) {
-            memcpy(before, now, sizeof before);
-            if (look > 8)
-                sched_yield();
-            continue;
+        if (is_settled(&patience, which, verdict, patience.looks > 0 && memcmp(now, before, sizeof now) == 0)) {
+            if (which < 0)
+                break;
+            *ret_verdict = verdict;
+            return take(seen, now[which], which, ret_state);
         }
-        if (which < 0)
-            return CELLAR_ECORRUPT;
-        *ret_verdict = verdict;
-        return take(seen, now[which], which, ret_state);
+        memcpy(before, now, sizeof before);
+        if (patience.looks > 4)
+            sched_yield();
     }
     return CELLAR_ECORRUPT;
 }

@@ -26,7 +26,8 @@ struct cellar_seen {
     bool any;
 };
 
-void cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat);
+/* 0, or -ENOMEM. */
+int cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat);
 void cellar_header_close(struct cellar_header *header);
 
 /* The first length_bytes (a multiple of 8, at most 256) of the file as they are now. */

@@ -4,8 +4,6 @@
  */
 #include "device/device.h"
 
-#include "base/check.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <stdatomic.h>
@@ -341,7 +339,10 @@ int cellar_device_window(struct cellar_device *device, uint64_t capacity_bytes, 
                                      &device->window_bytes);
         if (result != 0)
             return result;
-        CELLAR_CHECK((uintptr_t)device->window % 8 == 0);
+        if ((uintptr_t)device->window % 8 != 0) {
+            device->window = NULL;
+            return -EINVAL;
+        }
     }
     result = cellar_device_size(device, &size_bytes);
     if (result != 0)

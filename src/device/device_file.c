@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -75,7 +76,11 @@ static void *map_most(int fd, int protection, uint64_t size_bytes, uint64_t *cap
     uint64_t page = page_bytes();
     uint64_t least = round_up(size_bytes > 0 ? size_bytes : 1, page);
     uint64_t most = *capacity_bytes > SIZE_MAX / 2 ? SIZE_MAX / 2 : *capacity_bytes;
+    struct rlimit limit;
 
+    /* Where addresses are limited, others need some too. */
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && most > limit.rlim_cur / 2)
+        most = limit.rlim_cur / 2;
     most = most < least ? least : round_up(most, page);
     for (;;) {
         void *base = mmap(NULL, (size_t)most, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);

@@ -1,8 +1,11 @@
 /* file.c - the descriptor under the file and pread devices: open, transfers, growth, locks. */
 #include "device/file.h"
 
+#include "device/device.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -116,12 +119,30 @@ ssize_t cellar_file_read(void *state, void *buffer, size_t length_bytes, uint64_
     return got < 0 ? -errno : got;
 }
 
+/* -EFBIG where end lies beyond RLIMIT_FSIZE: to write there would be a SIGXFSZ. */
+static int check_size_limit(uint64_t end)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && end > limit.rlim_cur)
+        return -EFBIG;
+    return 0;
+}
+
 ssize_t cellar_file_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset)
 {
     const struct cellar_file *file = state;
-    ssize_t put = pwritev(file->fd, parts, part_count, (off_t)offset);
+    uint64_t end = offset;
+    ssize_t put;
+    int error;
 
     (void)token;
+    for (int i = 0; i < part_count; i++)
+        end += parts[i].iov_len;
+    error = check_size_limit(end);
+    if (error != 0)
+        return error;
+    put = pwritev(file->fd, parts, part_count, (off_t)offset);
     return put < 0 ? -errno : put;
 }
 
@@ -157,24 +178,53 @@ static int write_zeros(int fd, uint64_t offset, uint64_t end)
     return 0;
 }
 
+/* fallocate that never changes the size, in slices: one that a signal interrupts has not to begin anew. */
+static int allocate(int fd, uint64_t from, uint64_t end)
+{
+    const uint64_t slice_bytes = 64 << 20;
+
+    while (from < end) {
+        uint64_t step = end - from < slice_bytes ? end - from : slice_bytes;
+
+        if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)step) == 0)
+            from += step;
+        else if (errno != EINTR)
+            return -errno;
+    }
+    return 0;
+}
+
 /*
  * The blocks first, the size after: the size changes in one step, so a crash never leaves a file that is no whole
  * number of cells. (fallocate without KEEP_SIZE moves the size as it goes.)
  */
 static int allocate_and_resize(int fd, uint64_t from, uint64_t old_size, uint64_t size_bytes)
 {
-    int error = 0;
+    int error = allocate(fd, from, size_bytes);
 
-    if (from < size_bytes) {
-        do
-            error = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(size_bytes - from)) == 0 ? 0 : -errno;
-        while (error == -EINTR);
-    }
     if (error != 0 && error != -EOPNOTSUPP && error != -ENOSYS)
         return error;
     if (size_bytes > old_size && ftruncate(fd, (off_t)size_bytes) != 0)
         return -errno;
     return error == 0 ? 0 : write_zeros(fd, from, size_bytes);
+}
+
+int cellar_file_fill_holes(const struct cellar_device *device)
+{
+    struct cellar_file *file = cellar_device_state(device, cellar_file_close);
+    uint64_t size_bytes;
+    off_t hole;
+    int error;
+
+    if (file == NULL)
+        return -ENOTSUP;
+    error = cellar_file_size(file, &size_bytes);
+    if (error != 0)
+        return error;
+    hole = lseek(file->fd, 0, SEEK_HOLE);
+    if (hole >= 0 && (uint64_t)hole >= size_bytes)
+        return 0;
+    return allocate(file->fd, 0, size_bytes);
 }
 
 /*
@@ -194,15 +244,14 @@ static int sync_size(const struct cellar_file *file, uint64_t old_size)
 int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes)
 {
     const struct cellar_file *file = state;
-    struct rlimit limit;
     uint64_t old_size;
     int error = cellar_file_size(state, &old_size);
 
     (void)token;
+    if (error == 0)
+        error = check_size_limit(size_bytes);
     if (error != 0)
         return error;
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size_bytes > limit.rlim_cur)
-        return -EFBIG;
     error = allocate_and_resize(file->fd, allocate_from, old_size, size_bytes);
     if (error == 0 && size_bytes > old_size)
         error = sync_size(file, old_size);
@@ -228,15 +277,20 @@ static bool same_file(int fd, int other_fd)
 
 /*
  * An open file description of its own for locks: one that is mapped would keep its lock as long as the mapping lives.
- * The path may name another file by now; then the opener must look again.
+ * It is opened through /proc, where the descriptor names its file whatever became of the path; without /proc by the
+ * path, which may name another file by now (-ESTALE).
  */
 static int open_lock_description(struct cellar_file *file)
 {
+    char name[sizeof "/proc/self/fd/" + 12];
     int error;
 
     if (file->lock_fd >= 0)
         return 0;
-    error = open_regular(file->path, file->flags & (CELLAR_OPEN_WRITE | CELLAR_FILE_NO_LINK), 0, &file->lock_fd);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", file->fd);
+    error = open_regular(name, file->flags & CELLAR_OPEN_WRITE, 0, &file->lock_fd);
+    if (error != 0)
+        error = open_regular(file->path, file->flags & (CELLAR_OPEN_WRITE | CELLAR_FILE_NO_LINK), 0, &file->lock_fd);
     if (error != 0)
         return error == -ENOENT ? -ESTALE : error;
     if (!same_file(file->fd, file->lock_fd)) {

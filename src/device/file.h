@@ -14,7 +14,7 @@ struct cellar_file {
     int fd;
     int lock_fd; /* an open file description of its own, never mapped, for the writer's lock; -1 before it is asked for
                   */
-    int flags;   /* CELLAR_DEVICE_ bits */
+    int flags;   /* CELLAR_OPEN_ bits */
     bool mapped; /* the file device: may map */
     void *window;
     uint64_t window_bytes;
@@ -33,9 +33,11 @@ int cellar_file_open(const char *path, int flags, unsigned mode, bool mapped, st
  */
 int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, struct cellar_device **ret_device);
 
-/* Gives the hidden file its name, durably. replace: over what is there; else -EEXIST. *ret_renamed, also on failure: it
- * has the name (and making that durable failed). */
-int cellar_file_publish(struct cellar_device *device, const char *path, bool replace, bool *ret_renamed);
+/* Gives the hidden file its name, durably. replaced: the file that has the name now and gives way (-ESTALE: it is
+ * another); NULL: there must be none (-EEXIST). *ret_renamed, also on failure: it has the name (and making that durable
+ * failed). */
+int cellar_file_publish(struct cellar_device *device, const char *path, const struct cellar_device *replaced,
+                        bool *ret_renamed);
 
 /* Removes the hidden file again (creation failed). */
 void cellar_file_discard_hidden(const char *path);
@@ -46,9 +48,12 @@ int cellar_file_is_at(const struct cellar_device *device, const char *path);
 /* Gives a file the permissions, and as far as we may the owner, of another. */
 int cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device *to);
 
-/* True where the path names the file system kinds that copy on write: a store into a mapping can meet a full disk
- * there. */
+/* True on the kinds of file systems that copy on write: a store into a mapping can meet a full disk there. */
 bool cellar_file_system_copies(int fd);
+
+/* Allocates every hole of the file, changing no byte and not its size: without that a store into a mapping can meet a
+ * full disk. 0 at once where there is none. -ENOSPC, -EOPNOTSUPP, ... */
+int cellar_file_fill_holes(const struct cellar_device *device);
 
 /* For the tables of the two devices. */
 int cellar_file_size(void *state, uint64_t *ret_size_bytes);

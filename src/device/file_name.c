@@ -3,32 +3,44 @@
  *
  * A new store is built under the hidden name .NAME.cellar-new beside it, locked from its first moment, made durable,
  * and then renamed. What can go wrong between two makers, or after a crash:
- *   - a leftover of a maker that died: its lock died with it; the next maker takes the file over;
+ *   - a leftover of a maker that died: its lock died with it; the next maker removes it;
  *   - two makers at once: the second finds the lock taken: CELLAR_EBUSY;
  *   - a maker opens the hidden name just before the other renames it, and gets the lock when the other's store is
  *     closed: it holds the lock of a file that the hidden name does not name any more, and starts again;
  *   - a name that was given by link, whose unlink failed: the hidden name is then a store's second one, and is dropped.
  */
+#include "base/hash.h"
 #include "device/device.h"
 #include "device/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* FOLDER/.NAME.cellar-new: nobody else's file. */
+/* FOLDER/.NAME.cellar-new: nobody else's file. A name that would become too long is replaced by its hash. */
 static char *hidden_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    int folder_bytes = slash != NULL ? (int)(slash - path) + 1 : 0;
+    const char *base = slash != NULL ? slash + 1 : path;
+    int folder_bytes = (int)(base - path);
+    char hashed[2 * CELLAR_HASH96_BYTES + 1];
     char *name;
 
-    if (asprintf(&name, "%.*s.%s.cellar-new", folder_bytes, path, path + folder_bytes) < 0)
+    if (strlen(base) + sizeof "..cellar-new" - 1 > NAME_MAX) {
+        unsigned char hash[CELLAR_HASH96_BYTES];
+
+        cellar_hash96(NULL, 0, base, strlen(base), hash);
+        for (int i = 0; i < CELLAR_HASH96_BYTES; i++)
+            snprintf(hashed + 2 * i, 3, "%02x", hash[i]);
+        base = hashed;
+    }
+    if (asprintf(&name, "%.*s.%s.cellar-new", folder_bytes, path, base) < 0)
         return NULL;
     return name;
 }
@@ -47,38 +59,46 @@ int cellar_file_is_at(const struct cellar_device *device, const char *path)
     return here.st_dev == there.st_dev && here.st_ino == there.st_ino ? 0 : CELLAR_NONE;
 }
 
-/* A hidden name that is the second name of a file belongs to a store (link did its work, unlink did not): it goes, and
- * the file stays as it is. CELLAR_NONE then, and 0 for a file with no other name. */
-static int drop_second_name(const struct cellar_device *device, const char *hidden)
-{
-    const struct cellar_file *file = cellar_device_state(device, cellar_file_close);
-    struct stat status;
-
-    if (fstat(file->fd, &status) != 0)
-        return -errno;
-    if (status.st_nlink <= 1)
-        return 0;
-    return unlink(hidden) == 0 ? CELLAR_NONE : -errno;
-}
-
-/* Opens and locks the file of the hidden name; CELLAR_NONE: somebody renamed it meanwhile, try again. */
-static int take_hidden(const char *hidden, unsigned mode, bool mapped, struct cellar_device **ret_device)
+/*
+ * A file of the hidden name that was there before: a maker at work holds its lock; a leftover goes. So does a second
+ * name of a store (link did its work, unlink did not), whoever has that store open. CELLAR_NONE: it is gone, try again.
+ */
+static int clear_hidden(const char *hidden)
 {
     struct cellar_device *device;
-    int result =
-        cellar_file_open(hidden, CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE | CELLAR_FILE_NO_LINK, mode, mapped, &device);
+    const struct cellar_file *file;
+    struct stat status;
+    int result = cellar_file_open(hidden, CELLAR_OPEN_WRITE | CELLAR_FILE_NO_LINK, 0, false, &device);
 
     if (result != 0)
-        return result;
-    result = drop_second_name(device, hidden);
-    if (result == 0)
+        return result == -ENOENT ? CELLAR_NONE : result;
+    file = cellar_device_state(device, cellar_file_close);
+    if (fstat(file->fd, &status) != 0)
+        result = -errno;
+    else if (status.st_nlink <= 1)
         result = cellar_device_lock(device, CELLAR_LOCK_WRITER);
+    if (result == 0 && cellar_file_is_at(device, hidden) == 0 && unlink(hidden) != 0 && errno != ENOENT)
+        result = -errno;
+    cellar_device_close(device);
+    return result == 0 || result == -ESTALE ? CELLAR_NONE : result;
+}
+
+/* Makes and locks the file of the hidden name; CELLAR_NONE: there was one, try again. */
+static int take_hidden(const char *hidden, unsigned mode, bool mapped, struct cellar_device **ret_device)
+{
+    const int flags = CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE | CELLAR_OPEN_EXCLUSIVE | CELLAR_FILE_NO_LINK;
+    struct cellar_device *device;
+    int result = cellar_file_open(hidden, flags, mode, mapped, &device);
+
+    if (result == -EEXIST)
+        return clear_hidden(hidden);
+    if (result != 0)
+        return result;
+    result = cellar_device_lock(device, CELLAR_LOCK_WRITER);
     if (result == 0)
         result = cellar_file_is_at(device, hidden);
     else if (result == -ESTALE)
         result = CELLAR_NONE;
-    if (result == 0)
-        result = cellar_device_trim(device, 0);
     if (result != 0) {
         cellar_device_close(device);
         return result;
@@ -101,10 +121,10 @@ int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, stru
     return result;
 }
 
-static int sync_folder_of(const char *path)
+static int open_folder_of(const char *path, int *ret_fd)
 {
     char *copy = strdup(path);
-    int fd, error = 0;
+    int fd;
 
     if (copy == NULL)
         return -ENOMEM;
@@ -112,10 +132,14 @@ static int sync_folder_of(const char *path)
     free(copy);
     if (fd < 0)
         return -errno;
-    if (fsync(fd) != 0 && errno != EINVAL) /* EINVAL: a file system whose folders can't be synced */
-        error = -errno;
-    close(fd);
-    return error;
+    *ret_fd = fd;
+    return 0;
+}
+
+/* A file system whose folders can't be synced says EINVAL. */
+static int sync_folder(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL ? 0 : -errno;
 }
 
 /* rename that never replaces. */
@@ -131,26 +155,51 @@ static int rename_new(const char *from, const char *to)
     return 0;
 }
 
-int cellar_file_publish(struct cellar_device *device, const char *path, bool replace, bool *ret_renamed)
+/*
+ * rename over the file of replaced and no other: the names are exchanged, then the hidden one must name the old file,
+ * else they are exchanged back. Where the file system can't exchange, the path is looked at just before.
+ */
+static int rename_over(const char *hidden, const char *path, const struct cellar_device *replaced)
+{
+    if (renameat2(AT_FDCWD, hidden, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+        if (cellar_file_is_at(replaced, hidden) == 0) {
+            (void)unlink(hidden); /* one that stays is a leftover for the next maker */
+            return 0;
+        }
+        return renameat2(AT_FDCWD, hidden, AT_FDCWD, path, RENAME_EXCHANGE) == 0 ? -ESTALE : -errno;
+    }
+    if (errno == ENOENT)
+        return -ESTALE;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    if (cellar_file_is_at(replaced, path) != 0)
+        return -ESTALE;
+    return rename(hidden, path) == 0 ? 0 : -errno;
+}
+
+int cellar_file_publish(struct cellar_device *device, const char *path, const struct cellar_device *replaced,
+                        bool *ret_renamed)
 {
     struct cellar_file *file = cellar_device_state(device, cellar_file_close);
     char *hidden = hidden_name(path), *name = strdup(path);
-    int error;
+    int folder = -1, error = 0;
 
     *ret_renamed = false;
     if (hidden == NULL || name == NULL || file == NULL)
         error = file == NULL ? -ENOTSUP : -ENOMEM;
-    else if (replace)
-        error = rename(hidden, path) == 0 ? 0 : -errno;
-    else
-        error = rename_new(hidden, path);
+    if (error == 0)
+        error = open_folder_of(path, &folder); /* before: a name that can't be made durable is not given */
+    if (error == 0)
+        error = replaced != NULL ? rename_over(hidden, path, replaced) : rename_new(hidden, path);
     if (error == 0) {
         *ret_renamed = true;
         free(file->path);
         file->path = name;
         name = NULL;
-        error = sync_folder_of(path);
+        error = sync_folder(folder);
     }
+    if (folder >= 0)
+        close(folder);
     free(hidden);
     free(name);
     return error;

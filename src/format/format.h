@@ -43,6 +43,7 @@ enum {
 
 enum {
     CELLAR_FLAG_RETIRED = 1u << 3, /* truncate put another file in this one's place */
+    CELLAR_FLAGS_TO_KNOW = 0xffff, /* a writer that does not know one of these bits must leave the file alone */
 };
 
 /* The four slots, in the order of the file. */

@@ -1,0 +1,65 @@
+/*
+ * writer_truncate.c - an empty store in place of this one.
+ *
+ * The new file is built, locked and durable under its hidden name before anything is touched; then the two names are
+ * exchanged, and the old file goes if it is the one that this writer has open. What could go wrong:
+ *   - the store was moved, or another one was put under its name: nothing is replaced, -ESTALE;
+ *   - a crash before the exchange: the old store, and a leftover under the hidden name;
+ *   - a crash after it: the new store; readers of the old file that miss the RETIRED mark stay with what they have;
+ *   - an opener that waits for the old file's lock gets it and finds that the path names another file by now.
+ */
+#include "base/bytes.h"
+#include "device/file.h"
+#include "store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Tells the readers of a file that it is no store any more. A mark that fails changes nothing for anybody else. */
+static void retire(struct cellar_ground *ground)
+{
+    unsigned char bytes[4];
+    uint32_t flags;
+
+    if (cellar_header_flags(&ground->header, &flags) != 0)
+        return;
+    cellar_store_le32(bytes, flags | CELLAR_FLAG_RETIRED);
+    (void)cellar_header_store(&ground->header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+}
+
+int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
+{
+    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
+    struct cellar_ground *fresh;
+    uint64_t file_bytes;
+    bool renamed = false;
+    int error = cellar_writer_check(writer);
+
+    if (error == 0 && (writer->real_path == NULL || writer->compat))
+        error = -ENOTSUP;
+    if (error == 0 && cellar_file_is_at(writer->ground->device, writer->real_path) != 0)
+        error = -ESTALE;
+    if (error == 0)
+        error = cellar_ground_new(writer->fork_page, &fresh);
+    if (error != 0)
+        return error;
+    error = cellar_ground_create_hidden(fresh, writer, initial_cells, &file_bytes);
+    if (error != 0) {
+        free(fresh);
+        return error;
+    }
+    error = cellar_file_publish(fresh->device, writer->real_path, writer->ground->device, &renamed);
+    if (!renamed) {
+        cellar_file_discard_hidden(writer->real_path);
+        cellar_ground_close(fresh, false);
+        free(fresh);
+        return error;
+    }
+    cellar_writer_drop_reservations(writer);
+    retire(writer->ground);
+    cellar_ground_close(writer->ground, false);
+    free(writer->ground);
+    writer->ground = fresh;
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
+    return cellar_writer_poison(writer, error); /* the store is in place, but the folder may not be durable */
+}
