@@ -23,6 +23,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* So often another maker may come in between. */
+enum { ATTEMPTS_MAX = 100 };
+
 /* FOLDER/.NAME.cellar-new: nobody else's file. A name that would become too long is replaced by its hash. */
 static char *hidden_name(const char *path)
 {
@@ -77,7 +80,9 @@ static int clear_hidden(const char *hidden)
         result = -errno;
     else if (status.st_nlink <= 1)
         result = cellar_device_lock(device, CELLAR_LOCK_WRITER);
-    if (result == 0 && cellar_file_is_at(device, hidden) == 0 && unlink(hidden) != 0 && errno != ENOENT)
+    if (result == 0)
+        result = cellar_file_is_at(device, hidden);
+    if (result == 0 && unlink(hidden) != 0 && errno != ENOENT)
         result = -errno;
     cellar_device_close(device);
     return result == 0 || result == -ESTALE ? CELLAR_NONE : result;
@@ -110,15 +115,14 @@ static int take_hidden(const char *hidden, unsigned mode, bool mapped, struct ce
 int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, struct cellar_device **ret_device)
 {
     char *hidden = hidden_name(path);
-    int result;
+    int result = CELLAR_NONE;
 
     if (hidden == NULL)
         return -ENOMEM;
-    do
+    for (int attempt = 0; result == CELLAR_NONE && attempt < ATTEMPTS_MAX; attempt++)
         result = take_hidden(hidden, mode, mapped, ret_device);
-    while (result == CELLAR_NONE);
     free(hidden);
-    return result;
+    return result == CELLAR_NONE ? CELLAR_EBUSY : result;
 }
 
 static int open_folder_of(const char *path, int *ret_fd)
