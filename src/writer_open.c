@@ -270,9 +270,15 @@ int cellar_writer_open(const char *path, const struct cellar_writer_options *opt
 /* The absolute name that a new file at path will have: links in its folder are followed. */
 static int resolve_new(const char *path, char **ret_real_path)
 {
-    char *folder_copy = strdup(path), *name_copy = strdup(path), *folder = NULL, *result = NULL;
+    char *folder_copy, *name_copy, *folder = NULL, *result = NULL;
     int error = -ENOMEM;
 
+    if (path[0] == '\0')
+        return -ENOENT;
+    if (path[strlen(path) - 1] == '/')
+        return -EISDIR;
+    folder_copy = strdup(path);
+    name_copy = strdup(path);
     if (folder_copy != NULL && name_copy != NULL) {
         folder = realpath(dirname(folder_copy), NULL);
         error = folder != NULL ? 0 : -errno;
