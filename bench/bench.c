@@ -1,0 +1,231 @@
+/* bench.c - measures Cellar beside LMDB and beside what the machine can do at best. See docs/benchmarks.md. */
+#include "machine.h"
+#include "output.h"
+#include "workload.h"
+
+#include <cellar/error.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    EXIT_USAGE = 1,
+    EXIT_FAILED = 2,
+};
+
+static const struct bench_scale scale_full = {
+    .name = "full",
+    .cells = UINT64_C(4) << 20,
+    .reads = UINT64_C(1) << 20,
+    .appended = 2000000,
+    .commits = 20000,
+    .durable = 100,
+    .written_bytes = UINT64_C(64) << 20,
+    .stored_bytes = UINT64_C(256) << 20,
+    .read_bytes = UINT64_C(64) << 20,
+    .repetitions_min = 9,
+    .repetitions_max = 101,
+    .budget_ns = UINT64_C(8000000000),
+};
+
+static const struct bench_scale scale_quick = {
+    .name = "quick",
+    .cells = UINT64_C(1) << 20,
+    .reads = UINT64_C(1) << 18,
+    .appended = 500000,
+    .commits = 5000,
+    .durable = 20,
+    .written_bytes = UINT64_C(16) << 20,
+    .stored_bytes = UINT64_C(64) << 20,
+    .read_bytes = UINT64_C(16) << 20,
+    .repetitions_min = 5,
+    .repetitions_max = 51,
+    .budget_ns = UINT64_C(700000000),
+};
+
+static const struct bench_scale scale_tiny = {
+    .name = "tiny",
+    .cells = 1024,
+    .reads = 256,
+    .appended = 1000,
+    .commits = 10,
+    .durable = 1,
+    .written_bytes = 2048,
+    .stored_bytes = 4096,
+    .read_bytes = 4096,
+    .repetitions_min = 1,
+    .repetitions_max = 1,
+    .budget_ns = 0,
+};
+
+struct options {
+    const struct bench_scale *scale;
+    const char *only;
+    const char *engine;
+    const char *parent; /* of the directory that the run makes */
+    const char *json;
+    bool done; /* --help or --version has been answered */
+};
+
+static void print_help(FILE *file)
+{
+    fprintf(file, "Usage: bench [OPTION]...\n"
+                  "Measures Cellar beside other stores and beside what the machine can do at best.\n"
+                  "\n"
+                  "  --quick          small stores and few repetitions: under half a minute\n"
+                  "  --tiny           as little as possible: shows that everything runs, the figures mean nothing\n"
+                  "  --only WORKLOAD  only this workload, or if there is none of the name, all that begin so\n"
+                  "  --engine NAME    only this engine\n"
+                  "  --dir DIR        put the stores into a fresh directory in DIR, removed afterwards\n"
+                  "                   (default: $TMPDIR, or the current directory)\n"
+                  "  --json FILE      write the result to FILE as well\n"
+                  "  --help, --version\n"
+                  "\n"
+                  "Workloads:\n");
+    for (size_t i = 0; i < bench_workload_count; i++)
+        fprintf(file, "  %-20s %s\n", bench_workloads[i]->name, bench_workloads[i]->title);
+    fprintf(file, "Engines:");
+    for (size_t i = 0; i < bench_engine_count; i++)
+        fprintf(file, " %s", bench_engines[i]->name);
+    fprintf(file, "\n\nExit codes: 0 measured, 1 usage, 2 a measurement or the system failed.\n");
+}
+
+static int check_names(const struct options *options)
+{
+    const struct bench_session session = {.only = options->only};
+    size_t found = 0;
+
+    for (size_t i = 0; i < bench_workload_count; i++)
+        found += bench_workload_wanted(&session, bench_workloads[i]);
+    if (found == 0) {
+        fprintf(stderr, "bench: no workload begins with '%s'; --help lists them\n", options->only);
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < bench_engine_count; i++)
+        if (options->engine == NULL || strcmp(options->engine, bench_engines[i]->name) == 0)
+            return 0;
+    fprintf(stderr, "bench: no engine is called '%s'; --help lists them\n", options->engine);
+    return EXIT_USAGE;
+}
+
+static int parse_options(int argc, char **argv, struct options *options)
+{
+    static const struct option known[] = {
+        {"quick", no_argument, NULL, 'q'},
+        {"tiny", no_argument, NULL, 't'},
+        {"only", required_argument, NULL, 'o'},
+        {"engine", required_argument, NULL, 'e'},
+        {"dir", required_argument, NULL, 'd'},
+        {"json", required_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option == 'q')
+            options->scale = &scale_quick;
+        else if (option == 't')
+            options->scale = &scale_tiny;
+        else if (option == 'o')
+            options->only = optarg;
+        else if (option == 'e')
+            options->engine = optarg;
+        else if (option == 'd')
+            options->parent = optarg;
+        else if (option == 'j')
+            options->json = optarg;
+        else if (option == 'h')
+            print_help(stdout);
+        else if (option == 'v')
+            printf("bench (Cellar) %s\n", cellar_version_string());
+        else
+            return EXIT_USAGE;
+        options->done = options->done || option == 'h' || option == 'v';
+    }
+    if (optind < argc) {
+        fprintf(stderr, "bench: unexpected argument '%s'; see --help\n", argv[optind]);
+        return EXIT_USAGE;
+    }
+    return options->done ? 0 : check_names(options);
+}
+
+/* Ends the run after the batch that is being timed, so that the directory is removed. */
+static void interrupt(int number)
+{
+    (void)number;
+    bench_interrupted = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static int run_workloads(struct bench_session *session, const struct options *options)
+{
+    struct bench_machine machine;
+    int status = bench_session_prepare(session);
+
+    if (status < 0) {
+        fprintf(stderr, "bench: %s\n", strerror(-status));
+        return EXIT_FAILED;
+    }
+    bench_machine_describe(session->directory, &machine);
+    bench_output_machine(&machine, session);
+    fflush(stdout);
+    for (size_t i = 0; i < bench_workload_count; i++) {
+        size_t first_row = session->row_count;
+
+        if (!bench_workload_wanted(session, bench_workloads[i]))
+            continue;
+        if (bench_workload_run(session, bench_workloads[i]) != 0)
+            return EXIT_FAILED;
+        bench_output_rows(session, first_row);
+    }
+    if (options->json != NULL && bench_output_json(options->json, &machine, session) < 0)
+        return EXIT_FAILED;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.scale = &scale_full, .parent = getenv("TMPDIR")};
+    struct bench_session session = {0};
+    char directory[256];
+    int status = parse_options(argc, argv, &options);
+    int removed;
+
+    if (status != 0 || options.done)
+        return status;
+    if (options.parent == NULL || options.parent[0] == '\0')
+        options.parent = ".";
+    if (snprintf(directory, sizeof directory, "%s/cellar-bench-XXXXXX", options.parent) >= (int)sizeof directory) {
+        fprintf(stderr, "bench: %s: the name is too long\n", options.parent);
+        return EXIT_USAGE;
+    }
+    if (mkdtemp(directory) == NULL) {
+        fprintf(stderr, "bench: %s: %s\n", directory, strerror(errno));
+        return EXIT_FAILED;
+    }
+    catch_signals();
+    session.scale = options.scale;
+    session.only = options.only;
+    session.engine = options.engine;
+    session.directory = directory;
+    status = run_workloads(&session, &options);
+    bench_session_finish(&session);
+    removed = bench_remove_tree(directory);
+    if (removed < 0) {
+        fprintf(stderr, "bench: %s: %s\n", directory, strerror(-removed));
+        status = EXIT_FAILED;
+    }
+    return status;
+}

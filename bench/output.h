@@ -1,0 +1,20 @@
+/* output.h - the result, as a table on the terminal and as JSON. */
+#ifndef BENCH_OUTPUT_H
+#define BENCH_OUTPUT_H
+
+#include "machine.h"
+#include "workload.h"
+
+/* A few lines on what is measured where, on standard output. */
+void bench_output_machine(const struct bench_machine *machine, const struct bench_session *session);
+
+/*
+ * The rows from first_row on, all of one workload, as a table. The ratios are how many times as long a row takes as
+ * the fastest row of the limit, and as the first row of cellar.
+ */
+void bench_output_rows(const struct bench_session *session, size_t first_row);
+
+/* Writes everything to a file. 0, or -1 after saying on standard error why not. */
+int bench_output_json(const char *path, const struct bench_machine *machine, const struct bench_session *session);
+
+#endif

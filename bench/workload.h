@@ -1,0 +1,120 @@
+/*
+ * workload.h - the work that every engine is given, one workload for each group of rows.
+ *
+ * A workload says what one operation is and what stands around it; the engines' variants of its operation are its
+ * cases, each on a store of its own, measured side by side by the harness.
+ */
+#ifndef BENCH_WORKLOAD_H
+#define BENCH_WORKLOAD_H
+
+#include "engine.h"
+#include "harness.h"
+
+#include <stdbool.h>
+
+/* How much work: --quick, --tiny and the default. */
+struct bench_scale {
+    const char *name;
+    uint64_t cells;         /* in the stores that cells are read from */
+    uint64_t reads;         /* random reads in one run; at most cells */
+    uint64_t appended;      /* cells in one run of the bulk append */
+    uint64_t commits;       /* in one run */
+    uint64_t durable;       /* durable commits in one run */
+    uint64_t written_bytes; /* values written in one run, at least one of each size */
+    uint64_t stored_bytes;  /* values in the stores that values are read from */
+    uint64_t read_bytes;    /* values read in one run */
+    unsigned repetitions_min, repetitions_max;
+    uint64_t budget_ns; /* for one workload */
+};
+
+/* What is measured, and with what. */
+struct bench_session {
+    const struct bench_scale *scale;
+    const char *only;      /* a workload's name, or the beginning of some; NULL: all */
+    const char *engine;    /* NULL: all */
+    const char *directory; /* a fresh one, of this run's own */
+    struct bench_cells source;
+    unsigned char *value; /* bytes for values, as many as the largest has */
+    unsigned char *copy;  /* where values are copied to, as large */
+    uint32_t *indices;    /* every cell's index once, shuffled */
+    struct bench_row *rows;
+    size_t row_count, row_capacity;
+};
+
+/* One line of the result. Times are for one operation. */
+struct bench_row {
+    const struct bench_workload *workload;
+    const char *engine;
+    char mode[128];
+    struct bench_figures figures;
+    uint64_t ops, bytes; /* timed in all repetitions together; bytes of payload */
+};
+
+/* One engine's variant in one workload. */
+struct bench_case {
+    const struct bench_session *session;
+    const struct bench_workload *workload;
+    const struct bench_engine *engine;
+    const struct bench_variant *variant;
+    struct bench_spec spec;
+    char directory[512]; /* of the store */
+    void *store;
+    const char *data_path; /* the engine's, once a store was open */
+    uint64_t *names;       /* of the values in the store, shuffled */
+    uint64_t name_count;
+    uint64_t position; /* where the next run goes on in indices or names */
+    uint64_t sum;      /* what the run's reads added up to */
+    uint64_t expected_sum;
+};
+
+struct bench_workload {
+    const char *name;
+    const char *title;     /* what one operation is */
+    const char *guarantee; /* what is promised when it returns: the durability class of the row */
+    enum bench_operation operation;
+    size_t value_bytes; /* of one value; 0: cells */
+
+    uint64_t (*ops)(const struct bench_case *bench_case); /* in one run */
+    /* Once for each case, before and after all repetitions; NULL: nothing. */
+    int (*prepare)(struct bench_case *bench_case);
+    /* Around each run; NULL: nothing. */
+    int (*before)(void *bench_case);
+    int (*run)(void *bench_case);
+    int (*after)(void *bench_case);
+};
+
+/* All workloads, in the order of the table; and each file's share of them. */
+extern const struct bench_workload *const bench_workloads[];
+extern const size_t bench_workload_count;
+extern const struct bench_workload bench_read_random, bench_read_sequential;
+extern const struct bench_workload bench_append, bench_commit, bench_commit_durable;
+extern const struct bench_workload bench_value_workloads[9];
+extern const struct bench_workload bench_open_for_read, bench_open_for_write;
+
+enum {
+    BENCH_VALUE_BYTES_MAX = 1 << 20,
+    BENCH_COMMIT_EVERY = 100000, /* cells, in the bulk append */
+};
+
+/* Makes the data that all workloads share. -ENOMEM. */
+int bench_session_prepare(struct bench_session *session);
+void bench_session_finish(struct bench_session *session);
+
+/* Measures one workload; its rows go to the session. 0, or an error that has been reported on standard error. */
+int bench_workload_run(struct bench_session *session, const struct bench_workload *workload);
+/* Whether the session's `only` names it. */
+bool bench_workload_wanted(const struct bench_session *session, const struct bench_workload *workload);
+
+/* A fresh store for the case, open for write, in its directory; and its end, with the directory's content. */
+int bench_case_create(struct bench_case *bench_case);
+int bench_case_discard(void *bench_case);
+/* Closes the case's store and opens it again for read. */
+int bench_case_reopen_for_read(struct bench_case *bench_case);
+
+/* A fast generator (splitmix64): the next number of the sequence that *state stands in. */
+uint64_t bench_random(uint64_t *state);
+
+/* Removes a directory and what is in it. 0 or a negative errno. */
+int bench_remove_tree(const char *path);
+
+#endif
