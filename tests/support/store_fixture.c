@@ -1,0 +1,333 @@
+#include "store_fixture.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEP_BYTES = 64 * 1024, MEMORY_BYTES = 64 << 20 };
+
+struct store_way store_ways[STORE_WAY_COUNT] = {
+    [STORE_MAPPED] = {"mapped file", CELLAR_DEVICE_MAPPED, false},
+    [STORE_PAGES] = {"pages of a file", CELLAR_DEVICE_PAGES, false},
+    [STORE_MEMORY_MAPPED] = {"memory", CELLAR_DEVICE_MAPPED, true},
+    [STORE_MEMORY_PAGES] = {"pages of memory", CELLAR_DEVICE_PAGES, true},
+};
+
+int store_setup(void **state)
+{
+    struct store_fixture *f = calloc(1, sizeof *f);
+
+    assert_non_null(f);
+    f->way = *state;
+    f->folder = support_folder_make();
+    f->path = support_path(f->folder, "store");
+    f->key = store_key(1);
+    *state = f;
+    return 0;
+}
+
+int store_teardown(void **state)
+{
+    struct store_fixture *f = *state;
+
+    cellar_device_close(f->memory);
+    support_folder_remove(f->folder);
+    free(f);
+    return 0;
+}
+
+/* ---- making ---- */
+
+struct cellar_config store_config(uint32_t bytes_per_cell, uint32_t max_index)
+{
+    struct cellar_config config = {.bytes_per_cell = bytes_per_cell, .max_index = max_index, .version = 7};
+
+    memcpy(config.head, "CELLAR TEST STORE 01", CELLAR_HEAD_BYTES);
+    return config;
+}
+
+struct cellar_key store_key(unsigned number)
+{
+    struct cellar_key key;
+
+    support_bytes(0x6b65790000 + number, key.bytes, sizeof key.bytes);
+    return key;
+}
+
+struct cellar_writer_options store_options(const struct store_fixture *f)
+{
+    return (struct cellar_writer_options){.key = &f->key, .resize_step_bytes = STEP_BYTES, .device = f->way->device};
+}
+
+struct cellar_reader_options store_reader_options(const struct store_fixture *f)
+{
+    return (struct cellar_reader_options){.device = f->way->device};
+}
+
+int store_create(struct store_fixture *f, const struct cellar_config *config,
+                 const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    if (!f->way->memory)
+        return cellar_writer_create(f->path, config, options, ret_writer);
+    if (f->memory == NULL)
+        assert_done(cellar_device_open_memory(NULL, 0, MEMORY_BYTES, &f->memory));
+    return cellar_writer_create_on(f->memory, config, options, ret_writer);
+}
+
+int store_open(struct store_fixture *f, const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
+{
+    return f->way->memory ? cellar_writer_open_on(f->memory, options, ret_writer)
+                          : cellar_writer_open(f->path, options, ret_writer);
+}
+
+int store_read(struct store_fixture *f, const struct cellar_reader_options *options, struct cellar_reader **ret_reader)
+{
+    return f->way->memory ? cellar_reader_open_on(f->memory, options, ret_reader)
+                          : cellar_reader_open(f->path, options, ret_reader);
+}
+
+struct cellar_writer *store_new(struct store_fixture *f, uint32_t bytes_per_cell, uint32_t max_index)
+{
+    struct cellar_config config = store_config(bytes_per_cell, max_index);
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_writer *writer = NULL;
+
+    assert_done(store_create(f, &config, &options, &writer));
+    return writer;
+}
+
+struct cellar_writer *store_again(struct store_fixture *f)
+{
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_writer *writer = NULL;
+
+    assert_done(store_open(f, &options, &writer));
+    return writer;
+}
+
+struct cellar_reader *store_reader(struct store_fixture *f, const struct cellar_key *key)
+{
+    struct cellar_reader_options options = store_reader_options(f);
+    struct cellar_reader *reader = NULL;
+
+    options.key = key;
+    assert_done(store_read(f, &options, &reader));
+    return reader;
+}
+
+void store_close(struct cellar_writer *writer)
+{
+    assert_done(cellar_writer_close(writer));
+}
+
+void store_remove(struct store_fixture *f)
+{
+    if (f->way->memory) {
+        cellar_device_close(f->memory);
+        f->memory = NULL;
+    } else {
+        assert_int_equal(unlink(f->path), 0);
+    }
+}
+
+unsigned store_folder_entries(const struct store_fixture *f)
+{
+    DIR *folder = opendir(f->folder);
+    const struct dirent *entry;
+    unsigned count = 0;
+
+    assert_non_null(folder);
+    while ((entry = readdir(folder)) != NULL)
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    closedir(folder);
+    return count;
+}
+
+/* ---- cells ---- */
+
+void store_cell_bytes(uint32_t index, unsigned char *buffer, uint32_t bytes_per_cell)
+{
+    support_bytes(index, buffer, bytes_per_cell);
+}
+
+uint32_t store_append(struct cellar_writer *writer, uint32_t cell_count)
+{
+    struct cellar_info info;
+    unsigned char *cells;
+    uint32_t first = 0;
+
+    cellar_writer_info(writer, &info);
+    cells = malloc((size_t)cell_count * info.config.bytes_per_cell);
+    assert_non_null(cells);
+    for (uint32_t i = 0; i < cell_count; i++)
+        store_cell_bytes(info.next_index + i, cells + (size_t)i * info.config.bytes_per_cell,
+                         info.config.bytes_per_cell);
+    assert_done(cellar_writer_append(writer, cells, cell_count, &first));
+    assert_int_equal(first, info.next_index);
+    free(cells);
+    return first;
+}
+
+bool store_cells_hold(const struct cellar_snapshot *snapshot, uint32_t first_index, uint32_t cell_count)
+{
+    unsigned char expected[CELLAR_BYTES_PER_CELL_MAX], scratch[CELLAR_BYTES_PER_CELL_MAX];
+
+    for (uint32_t i = 0; i < cell_count; i++) {
+        const void *cell = NULL;
+
+        store_cell_bytes(first_index + i, expected, snapshot->bytes_per_cell);
+        if (cellar_snapshot_get(snapshot, first_index + i, scratch, &cell) != 0 ||
+            memcmp(cell, expected, snapshot->bytes_per_cell) != 0)
+            return false;
+    }
+    return true;
+}
+
+void store_assert_cells(const struct cellar_snapshot *snapshot)
+{
+    assert_true(store_cells_hold(snapshot, snapshot->start_index, snapshot->next_index - snapshot->start_index));
+}
+
+/* The pieces together are the bytes. */
+static void assert_pieces(const struct cellar_snapshot *snapshot, uint32_t index, const unsigned char *bytes,
+                          size_t length_bytes)
+{
+    size_t count = 0, again = 0, at = 0;
+    struct cellar_piece *pieces;
+
+    assert_done(cellar_snapshot_value_piece_count(snapshot, index, &count));
+    assert_int_equal(count, length_bytes == 0 ? 1 : (length_bytes + 65534) / 65535);
+    pieces = calloc(count, sizeof *pieces);
+    assert_non_null(pieces);
+    if (snapshot->window == NULL) {
+        assert_result(cellar_snapshot_value_pieces(snapshot, index, pieces, count, &again), -ENOTSUP);
+    } else {
+        assert_done(cellar_snapshot_value_pieces(snapshot, index, pieces, count, &again));
+        assert_int_equal(again, count);
+        for (size_t i = 0; i < count; i++) {
+            assert_true(pieces[i].length_bytes <= length_bytes - at);
+            if (pieces[i].length_bytes > 0)
+                assert_memory_equal(pieces[i].bytes, bytes + at, pieces[i].length_bytes);
+            at += pieces[i].length_bytes;
+        }
+        assert_int_equal(at, length_bytes);
+    }
+    free(pieces);
+}
+
+void store_assert_value(const struct cellar_snapshot *snapshot, uint32_t index, const void *bytes, size_t length_bytes)
+{
+    struct cellar_diagnostic diagnostic;
+    uint64_t size_bytes = UINT64_MAX;
+    size_t got = SIZE_MAX;
+    unsigned char *buffer = malloc(length_bytes + 1);
+    void *copy = NULL;
+
+    assert_non_null(buffer);
+    assert_done(cellar_snapshot_value_size(snapshot, index, &size_bytes));
+    assert_int_equal(size_bytes, length_bytes);
+    assert_done(cellar_snapshot_check_value(snapshot, index, &diagnostic));
+    buffer[length_bytes] = 0x5a;
+    assert_done(cellar_snapshot_read_value(snapshot, index, buffer, length_bytes, &got));
+    assert_int_equal(got, length_bytes);
+    assert_int_equal(buffer[length_bytes], 0x5a);
+    got = SIZE_MAX;
+    assert_done(cellar_snapshot_copy_value(snapshot, index, &copy, &got));
+    assert_non_null(copy);
+    assert_int_equal(got, length_bytes);
+    if (length_bytes > 0) {
+        assert_memory_equal(buffer, bytes, length_bytes);
+        assert_memory_equal(copy, bytes, length_bytes);
+    }
+    free(copy);
+    free(buffer);
+    assert_pieces(snapshot, index, bytes, length_bytes);
+}
+
+/* ---- the file ---- */
+
+unsigned char *store_bytes(struct store_fixture *f, size_t *ret_length_bytes)
+{
+    unsigned char *bytes;
+    uint64_t size_bytes;
+
+    if (!f->way->memory)
+        return support_file_read(f->path, ret_length_bytes);
+    assert_done(cellar_device_size(f->memory, &size_bytes));
+    bytes = malloc(size_bytes > 0 ? (size_t)size_bytes : 1);
+    assert_non_null(bytes);
+    assert_done(cellar_device_read(f->memory, bytes, (size_t)size_bytes, 0));
+    *ret_length_bytes = (size_t)size_bytes;
+    return bytes;
+}
+
+void store_patch(struct store_fixture *f, uint64_t offset, const void *bytes, size_t length_bytes)
+{
+    if (f->way->memory)
+        assert_done(support_device_write(f->memory, bytes, length_bytes, offset));
+    else
+        support_file_patch(f->path, offset, bytes, length_bytes);
+}
+
+struct store_image store_image_take(struct store_fixture *f)
+{
+    struct store_image image;
+
+    image.bytes = store_bytes(f, &image.length_bytes);
+    return image;
+}
+
+void store_image_compare(struct store_fixture *f, struct store_image image)
+{
+    struct store_image now = store_image_take(f);
+
+    assert_int_equal(now.length_bytes, image.length_bytes);
+    assert_memory_equal(now.bytes, image.bytes, image.length_bytes);
+    free(now.bytes);
+    free(image.bytes);
+}
+
+struct cellar_slot store_slot(struct store_fixture *f, enum cellar_slot_name name)
+{
+    size_t length_bytes;
+    unsigned char *bytes = store_bytes(f, &length_bytes);
+    struct cellar_slot slot;
+
+    assert_true(length_bytes >= CELLAR_HEADER_BYTES);
+    slot = cellar_slot_decode(bytes + cellar_slot_offset(name));
+    free(bytes);
+    return slot;
+}
+
+void store_put_slot(struct store_fixture *f, enum cellar_slot_name name, uint32_t next_index, uint32_t root_index,
+                    const struct cellar_key *key)
+{
+    struct cellar_state state = {.next_index = next_index, .root_index = root_index};
+    unsigned char bytes[CELLAR_SLOT_BYTES];
+
+    cellar_slot_encode(&state, key, bytes);
+    store_patch(f, cellar_slot_offset(name), bytes, sizeof bytes);
+}
+
+void store_break_slot(struct store_fixture *f, enum cellar_slot_name name)
+{
+    size_t length_bytes;
+    unsigned char *bytes = store_bytes(f, &length_bytes);
+    uint64_t offset = cellar_slot_offset(name) + CELLAR_SLOT_AT_ROOT + 2;
+    unsigned char spoiled = (unsigned char)(bytes[offset] ^ 0x10);
+
+    free(bytes);
+    store_patch(f, offset, &spoiled, 1);
+}
+
+void store_assert_pair(struct store_fixture *f, enum cellar_slot_name first, uint32_t next_index, uint32_t root_index)
+{
+    for (int which = 0; which < 2; which++) {
+        struct cellar_slot slot = store_slot(f, (enum cellar_slot_name)((int)first + which));
+
+        assert_true(slot.valid);
+        assert_int_equal(slot.state.next_index, next_index);
+        assert_int_equal(slot.state.root_index, root_index);
+    }
+}
