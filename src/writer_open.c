@@ -397,12 +397,12 @@ int cellar_writer_open_or_create(const char *path, const struct cellar_config *c
     return error == 0 ? 0 : explain(error, path, "open or create for write", options);
 }
 
-/* The header is written in pieces of 4 bytes and more. */
+/* The header is written in pieces of 4 bytes and more; cells, of any size, may begin and end anywhere. */
 static int take_device(struct cellar_device *device)
 {
     if (!cellar_device_writable(device))
         return -EROFS;
-    if (cellar_device_block_bytes(device) > 4)
+    if (cellar_device_block_bytes(device) > 1)
         return -ENOTSUP;
     return cellar_device_lock(device, CELLAR_LOCK_WRITER);
 }

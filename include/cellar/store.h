@@ -167,7 +167,8 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_create(const char *path, const st
 
 /*
  * Opens an existing store for write, repairs what a crash left (see cellar_writer_recovery) and publishes under the new
- * key. Space beyond the last cell is given back (not in compat mode), holes before it are allocated. -ENOENT.
+ * key. With a window, space beyond the last cell is given back (not in compat mode) and holes before it
+ * are allocated. -ENOENT.
  * CELLAR_EBUSY: it has a writer, in this process or another. CELLAR_ECORRUPT, and -ENOTSUP for a file with features of
  * a later version: nothing in the file was changed. CELLAR_EWINDOW: window_bytes is less than the file.
  */
@@ -183,7 +184,7 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_open_or_create(const char *path, 
 /*
  * The same on a device of the caller's, who keeps it open until the writer is closed. create formats the device: it
  * must be empty (size 0) and grow; if that fails it is empty again. truncate is -ENOTSUP on such a store. -EROFS: the
- * device can't write. -ENOTSUP: its blocks are larger than 4 bytes (the header is written in pieces of that size).
+ * device can't write. -ENOTSUP: it is not byte-addressed (block_bytes > 1).
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_create_on(struct cellar_device *device,
                                                          const struct cellar_config *config,

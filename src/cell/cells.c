@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Pages of the pages path: the size that the kernel's own page cache works in. */
-enum { PAGE_BYTES = 4096, CACHE_BYTES_DEFAULT = 8 << 20 };
+enum { PAGE_BYTES = 4096, CACHE_BYTES_DEFAULT = 8 << 20, PAGES_MAX = 1 << 28 };
 
 /* The power of two of pages that fit into cache_bytes, at least four. */
 static size_t page_count(uint64_t cache_bytes)
@@ -13,7 +13,7 @@ static size_t page_count(uint64_t cache_bytes)
 
     if (cache_bytes == 0)
         cache_bytes = CACHE_BYTES_DEFAULT;
-    while (count < (size_t)1 << 40 && (uint64_t)count * 2 * PAGE_BYTES <= cache_bytes)
+    while (count < PAGES_MAX && (uint64_t)count * 2 * PAGE_BYTES <= cache_bytes)
         count *= 2;
     return count;
 }
@@ -61,6 +61,8 @@ int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer,
 {
     int error;
 
+    if (length_bytes == 0)
+        return 0;
     if (cells->window != NULL) {
         memcpy(buffer, cells->window + offset, length_bytes);
         return 0;

@@ -27,9 +27,11 @@ static int pour(struct cellar_cells *cells, struct source *source, uint64_t offs
     while (length_bytes > 0) {
         size_t left = source->parts->iov_len - source->used_bytes;
         size_t step = left < length_bytes ? left : (size_t)length_bytes;
-        int error = cellar_cells_write(cells, offset,
-                                       (const unsigned char *)source->parts->iov_base + source->used_bytes, step);
+        int error = 0;
 
+        if (step > 0) /* an empty part may have no address */
+            error = cellar_cells_write(cells, offset,
+                                       (const unsigned char *)source->parts->iov_base + source->used_bytes, step);
         if (error != 0)
             return error;
         offset += step;

@@ -361,36 +361,20 @@ static void test_fixed_size_device(void **state)
     cellar_device_close(inner);
 }
 
-/* The header is written in pieces of 4 bytes: a device of larger blocks can't hold a store. */
+/* The header is written in pieces of 4 bytes, cells of any size anywhere: a device of blocks can't hold a store. */
 static void test_block_devices(void **state)
 {
     struct cellar_config config = store_config(32, 1000);
-    struct fault_device fault = {.block_bytes = 8};
+    struct fault_device fault = {.block_bytes = 2};
     struct cellar_writer_options options = {.device = CELLAR_DEVICE_PAGES};
     struct cellar_writer *writer = NULL;
-    struct cellar_snapshot snapshot;
     struct cellar_device *device;
-    uint32_t index;
 
     (void)state;
     assert_done(cellar_device_open_memory(NULL, 0, 1 << 20, &fault.inner));
     assert_done(fault_device_open(&fault, &device));
     assert_result(cellar_writer_create_on(device, &config, &options, &writer), -ENOTSUP);
     assert_result(cellar_writer_open_on(device, &options, &writer), -ENOTSUP);
-    cellar_device_close(device);
-    fault = (struct fault_device){.block_bytes = 4};
-    assert_done(cellar_device_open_memory(NULL, 0, 1 << 20, &fault.inner));
-    assert_done(fault_device_open(&fault, &device));
-    assert_done(cellar_writer_create_on(device, &config, &options, &writer));
-    store_append(writer, 10);
-    assert_done(cellar_writer_write_value(writer, "value", 5, &index));
-    assert_done(cellar_writer_override_version(writer, 8));
-    store_close(writer);
-    assert_done(cellar_writer_open_on(device, &options, &writer));
-    snapshot = cellar_writer_snapshot(writer);
-    assert_true(store_cells_hold(&snapshot, 8, 10));
-    store_assert_value(&snapshot, index, "value", 5);
-    store_close(writer);
     cellar_device_close(device);
 }
 
