@@ -107,8 +107,11 @@ static int copy_out(const struct cellar_snapshot *snapshot, uint32_t index, cons
     if (layout->count > SPANS_MAX)
         return copy_backward(snapshot, index, buffer, layout->size_bytes);
     for (size_t i = layout->count; i-- > 0;) {
-        int error = copy_span(snapshot, layout->spans[i].first_index, buffer, layout->spans[i].size_bytes);
+        int error;
 
+        if (layout->spans[i].size_bytes == 0)
+            continue; /* the buffer of an empty value may have no address */
+        error = copy_span(snapshot, layout->spans[i].first_index, buffer, layout->spans[i].size_bytes);
         if (error != 0)
             return error;
         buffer += layout->spans[i].size_bytes;

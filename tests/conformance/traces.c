@@ -421,7 +421,7 @@ int conformance_traces(const char *folder, struct conformance_totals *totals)
         free(entries[i]);
     }
     free(entries);
-    for (size_t i = 0; i < TRACE_DIFFERENCES; i++) {
+    for (size_t i = TRACE_SAME + 1; i < TRACE_DIFFERENCES; i++) {
         if (difference_counts[i] > 0)
             printf("difference %s, %lu times: the original %s; Cellar %s\n", differences[i].id, difference_counts[i],
                    differences[i].original, differences[i].cellar);

@@ -140,7 +140,7 @@ enum { TYPE_COUNT = sizeof types / sizeof types[0] };
 
 static void do_write(struct world *world)
 {
-    unsigned char bytes[700];
+    unsigned char bytes[700] = {0};
     uint64_t address = choose_address(world);
     size_t length = (size_t)below(world, sizeof bytes);
 
