@@ -12,6 +12,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* No folio of Linux's page cache is larger (8 MiB: MAX_XAS_ORDER with pages of 4 KiB); they are aligned to their size.
+ */
+enum { FOLIO_BYTES_MAX = 8 << 20 };
+
 static struct cellar_diagnostic *diagnostic_of(const struct cellar_writer_options *options)
 {
     return options != NULL ? options->diagnostic : NULL;
@@ -137,10 +141,10 @@ static void report(struct cellar_writer *writer, const struct cellar_pick *pick)
 }
 
 /*
- * Makes sure that no store into the window meets a full disk: the file ends at the next cell from now on, so that its
- * end is the end of what is allocated (a kernel with large folios allocates every hole of a folio below the file's end
- * at the first store into it), and what lies before has no holes. CELLAR_NONE: that can't be had, the window must not
- * be used.
+ * Makes sure that no store into the window meets a full disk. A kernel with large folios allocates every hole of a
+ * folio, up to the end of the file, at the first store into it. So the file ends at the next cell from now on: its end
+ * is the end of what is allocated. And the folios that will be stored into, the header's and the tail's, have no holes.
+ * CELLAR_NONE: that can't be had, the window must not be used.
  */
 static int secure_space(const struct cellar_writer *writer, uint32_t next_index, uint64_t *file_bytes)
 {
@@ -155,7 +159,10 @@ static int secure_space(const struct cellar_writer *writer, uint32_t next_index,
             return error;
         *file_bytes = used_bytes;
     }
-    error = cellar_file_fill_holes(writer->ground->device);
+    error = cellar_file_fill_holes(writer->ground->device, 0, FOLIO_BYTES_MAX);
+    if (error == 0)
+        error =
+            cellar_file_fill_holes(writer->ground->device, used_bytes / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX, UINT64_MAX);
     return error == -EOPNOTSUPP || error == -ENOSYS || cellar_alloc_is_full(error) ? CELLAR_NONE : error;
 }
 

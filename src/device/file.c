@@ -209,10 +209,10 @@ static int allocate_and_resize(int fd, uint64_t from, uint64_t old_size, uint64_
     return error == 0 ? 0 : write_zeros(fd, from, size_bytes);
 }
 
-int cellar_file_fill_holes(const struct cellar_device *device)
+int cellar_file_fill_holes(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes)
 {
     struct cellar_file *file = cellar_device_state(device, cellar_file_close);
-    uint64_t size_bytes;
+    uint64_t size_bytes, end;
     off_t hole;
     int error;
 
@@ -221,10 +221,13 @@ int cellar_file_fill_holes(const struct cellar_device *device)
     error = cellar_file_size(file, &size_bytes);
     if (error != 0)
         return error;
-    hole = lseek(file->fd, 0, SEEK_HOLE);
-    if (hole >= 0 && (uint64_t)hole >= size_bytes)
+    if (offset >= size_bytes)
         return 0;
-    return allocate(file->fd, 0, size_bytes);
+    end = length_bytes < size_bytes - offset ? offset + length_bytes : size_bytes;
+    hole = lseek(file->fd, (off_t)offset, SEEK_HOLE);
+    if (hole >= 0 && (uint64_t)hole >= end)
+        return 0;
+    return allocate(file->fd, offset, end);
 }
 
 /*

@@ -51,9 +51,11 @@ int cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device
 /* True on the kinds of file systems that copy on write: a store into a mapping can meet a full disk there. */
 bool cellar_file_system_copies(int fd);
 
-/* Allocates every hole of the file, changing no byte and not its size: without that a store into a mapping can meet a
- * full disk. 0 at once where there is none. -ENOSPC, -EOPNOTSUPP, ... */
-int cellar_file_fill_holes(const struct cellar_device *device);
+/*
+ * Allocates the holes of the file in [offset, offset + length_bytes), changing no byte and not its size: without that a
+ * store into a mapping can meet a full disk. 0 at once where there is none. -ENOSPC, -EOPNOTSUPP, ...
+ */
+int cellar_file_fill_holes(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes);
 
 /* For the tables of the two devices. */
 int cellar_file_size(void *state, uint64_t *ret_size_bytes);

@@ -312,7 +312,7 @@ static int fill_disk(void *user)
 {
     char path[4096];
 
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("cellar", user, "tmpfs", 0, "size=1m") != 0)
         return -1;
     snprintf(path, sizeof path, "%s/file", (const char *)user);
@@ -442,13 +442,43 @@ static void test_window_shows_growth_by_others(void **state)
     assert_done(cellar_device_close(writer));
 }
 
+/* Only what is asked for is allocated, nothing at once where there are no holes, and no byte and no size changes. */
+static void test_holes_of_a_range(void **state)
+{
+    const char *path = support_path(*state, "sparse");
+    struct cellar_device *device;
+    struct stat before, after;
+    unsigned char byte = 1;
+
+    support_file_write(path, "begin", 5);
+    assert_int_equal(truncate(path, 64 << 20), 0);
+    assert_done(cellar_device_open_file(path, CELLAR_OPEN_WRITE, 0, &device));
+    assert_int_equal(stat(path, &before), 0);
+    if (before.st_blocks * 512 >= before.st_size)
+        skip(); /* a file system without holes */
+    assert_done(cellar_file_fill_holes(device, 60 << 20, 1 << 20));
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    assert_true((after.st_blocks - before.st_blocks) * 512 >= 1 << 20);
+    assert_true((after.st_blocks - before.st_blocks) * 512 < 8 << 20);
+    assert_done(cellar_file_fill_holes(device, 64 << 20, 1 << 20)); /* past the end: nothing */
+    assert_done(cellar_file_fill_holes(device, 63 << 20, UINT64_MAX));
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    assert_done(cellar_device_read(device, &byte, 1, 60 << 20));
+    assert_int_equal(byte, 0);
+    assert_done(cellar_device_read(device, &byte, 1, 0));
+    assert_int_equal(byte, 'b');
+    assert_done(cellar_device_close(device));
+}
+
 static void test_only_files_have_holes(void **state)
 {
     struct cellar_device *device;
 
     (void)state;
     assert_done(cellar_device_open_memory(NULL, 0, 10, &device));
-    assert_result(cellar_file_fill_holes(device), -ENOTSUP);
+    assert_result(cellar_file_fill_holes(device, 0, UINT64_MAX), -ENOTSUP);
     assert_done(cellar_device_close(device));
 }
 
@@ -480,6 +510,7 @@ int main(void)
         WITH_FOLDER(test_no_mapping),
         WITH_FOLDER(test_load_beside_the_window),
         WITH_FOLDER(test_window_shows_growth_by_others),
+        WITH_FOLDER(test_holes_of_a_range),
         WITH_FOLDER(test_only_files_have_holes),
         WITH_FOLDER(test_which_file_systems_copy),
     };

@@ -242,15 +242,15 @@ static void test_fill_holes(void **state)
     struct stat status;
 
     (void)state;
-    assert_done(cellar_file_fill_holes(device));
+    assert_done(cellar_file_fill_holes(device, 0, UINT64_MAX));
     assert_int_equal(system_calls(SYSTEM_FALLOCATE), 0);
     assert_int_equal(truncate(path, 70 << 20), 0);
     system_fail(SYSTEM_FSTAT, 1, 1, EIO);
-    assert_result(cellar_file_fill_holes(device), -EIO);
+    assert_result(cellar_file_fill_holes(device, 0, UINT64_MAX), -EIO);
     system_fail(SYSTEM_FALLOCATE, 2, 1, ENOSPC);
-    assert_result(cellar_file_fill_holes(device), -ENOSPC);
+    assert_result(cellar_file_fill_holes(device, 0, UINT64_MAX), -ENOSPC);
     system_fail(SYSTEM_FALLOCATE, 1, 2, EINTR);
-    assert_done(cellar_file_fill_holes(device));
+    assert_done(cellar_file_fill_holes(device, 0, UINT64_MAX));
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_size, 70 << 20);
     assert_true((uint64_t)status.st_blocks * 512 >= 70 << 20);
