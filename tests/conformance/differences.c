@@ -101,6 +101,13 @@ const struct difference differences[DIFFERENCE_COUNT] = {
             .cellar = "the overridden version stays: truncate keeps the config that the file has",
             .golden = GOLDEN(NULL),
         },
+    [DIFFERENCE_ROOT_BOUNDS] =
+        {
+            .id = "root-bounds",
+            .original = "any number can be made the root, also of a cell that was never given out",
+            .cellar = "a root that is no appended cell is out of bounds and refused; the log is compared up to there",
+            .golden = GOLDEN(NULL),
+        },
     [DIFFERENCE_STALE_BYTES] =
         {
             .id = "stale-bytes",

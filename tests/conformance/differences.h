@@ -26,6 +26,7 @@ enum difference_id {
     DIFFERENCE_HANDLE_KINDS,
     DIFFERENCE_TRUNCATE,
     DIFFERENCE_VERSION_KEPT,
+    DIFFERENCE_ROOT_BOUNDS,
     DIFFERENCE_STALE_BYTES,
     /* The rest says what is left out; counted as skipped. */
     DIFFERENCE_LENGTH_SET_BACK,

@@ -197,6 +197,13 @@ void replay_power_loss(struct replay *replay, struct handle *handle)
 void replay_set_root(struct replay *replay, struct handle *handle, const json_t *operation)
 {
     uint32_t root = (uint32_t)json_size(operation, "index");
+    struct cellar_info info = info_of(handle);
+    if (root != CELLAR_ROOT_NONE && (root < info.start_index || root >= info.next_index)) {
+        check_code(replay->run, "result", CELLAR_EBOUNDS, cellar_writer_set_root(handle->writer, root));
+        apply_difference(replay->run, DIFFERENCE_ROOT_BOUNDS);
+        replay_stop(replay);
+        return;
+    }
     if (replay_succeeded(replay, operation, cellar_writer_set_root(handle->writer, root)))
         replay->model.state.root_index = root;
 }

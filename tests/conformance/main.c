@@ -36,8 +36,10 @@
  * mismatch; 1: some; 2: usage, or data that can't be read.
  */
 #include "conformance.h"
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int usage(void)
@@ -51,6 +53,16 @@ static const char *default_folder(const char *beside, const char *copy)
     return access(beside, R_OK) == 0 ? beside : copy;
 }
 
+/* The folder itself, or what it holds under the name of the kind: ../shared holds golden and traces. */
+static const char *folder_of_kind(const char *folder, const char *kind)
+{
+    static char below[PATH_MAX];
+    struct stat status;
+    int length = snprintf(below, sizeof below, "%s/%s", folder, kind);
+    return length > 0 && (size_t)length < sizeof below && stat(below, &status) == 0 && S_ISDIR(status.st_mode) ? below
+                                                                                                               : folder;
+}
+
 int main(int argc, char **argv)
 {
     struct conformance_totals totals = {0};
@@ -59,11 +71,13 @@ int main(int argc, char **argv)
     int at = verify_table ? 3 : 2;
     if (argc < 2 || argc > at + 1 || (!golden && strcmp(argv[1], "traces") != 0) || (argc > at && argv[at][0] == '-'))
         return usage();
-    const char *folder = argc > at ? argv[at]
+    const char *folder = argc > at ? folder_of_kind(argv[at], golden ? "golden" : "traces")
                          : golden  ? default_folder(CONFORMANCE_BESIDE "/golden", CONFORMANCE_COPY "/golden")
                                    : default_folder(CONFORMANCE_BESIDE "/traces", CONFORMANCE_COPY "/traces");
     printf("%s\n", folder);
     int result = golden ? conformance_golden(folder, verify_table, &totals) : conformance_traces(folder, &totals);
+    if (result != 0) /* what can't be read is told on standard error; the last line must not look as if all was well */
+        totals.mismatches++;
     printf("%lu skipped\n", totals.skipped);
     printf("%lu files, %lu operations, %lu mismatches, %lu listed differences\n", totals.files, totals.operations,
            totals.mismatches, totals.listed_differences);
