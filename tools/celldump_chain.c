@@ -145,6 +145,27 @@ static int looks_like_full_chunk(struct cellar_dump *dump, uint32_t index, bool 
     return ends_full_chunk(dump, footer.cdr, ret_looks);
 }
 
+enum { PADDING_EVIDENCE_BYTES = 8 };
+
+/* True if between the data of the chunk, as long as its footer says, and the footer lie zeros, enough of them to mean
+ * something: what a writer leaves in fresh space. */
+static int has_zero_padding(struct cellar_dump *dump, uint32_t first_index, uint32_t size_bytes, uint64_t footer_offset,
+                            bool *ret_has)
+{
+    unsigned char bytes[CELLAR_BYTES_PER_CELL_MAX];
+    uint64_t from = (uint64_t)first_index * dump->config.bytes_per_cell + size_bytes;
+    size_t length_bytes = (size_t)(footer_offset - from);
+    int error;
+
+    *ret_has = false;
+    if (size_bytes == 0 || length_bytes < PADDING_EVIDENCE_BYTES || length_bytes > sizeof bytes)
+        return 0;
+    error = cellar_dump_read(dump, from, bytes, length_bytes);
+    if (error == 0)
+        *ret_has = bytes[0] == 0 && memcmp(bytes, bytes + 1, length_bytes - 1) == 0;
+    return error;
+}
+
 int cellar_dump_is_value(struct cellar_dump *dump, uint32_t index, bool *ret_is_value)
 {
     struct cellar_dump_problem problem;
@@ -170,6 +191,9 @@ int cellar_dump_is_value(struct cellar_dump *dump, uint32_t index, bool *ret_is_
         *ret_is_value = true;
         return 0;
     }
+    result = has_zero_padding(dump, first, footer.size_bytes, offset, ret_is_value);
+    if (result != 0 || *ret_is_value)
+        return result;
     if (footer.cdr == first - 1 && footer.size_bytes > 0)
         return looks_like_full_chunk(dump, footer.cdr, ret_is_value);
     return ends_full_chunk(dump, first - 1, ret_is_value);

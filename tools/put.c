@@ -258,6 +258,8 @@ static void tell_recovery(const struct cellar_put *put)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE,
                           "the last writer did not flush: %" PRIu32 " committed cells are skipped%s",
                           recovery.skipped_cells, recovery.root_dropped ? ", the root is the flushed one" : "");
+    else if (recovery.found == CELLAR_FOUND_DISK_NEWER)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "disk sync was ahead of process sync: opened as flushed");
     else if (recovery.found == CELLAR_FOUND_PROCESS_BROKEN)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "both process-sync slots were broken: opened as flushed");
 }
@@ -268,6 +270,22 @@ static void tell_path(const struct cellar_put *put)
 
     cellar_writer_info(put->writer, &info);
     cellar_tool_tell_path(&info);
+}
+
+/* Why there is no store to open, or no room for a new one. */
+static int tell_missing(const struct cellar_put *put)
+{
+    struct stat status;
+    bool dangling = lstat(put->store, &status) == 0 && S_ISLNK(status.st_mode) && stat(put->store, &status) != 0;
+
+    if (dangling)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "found a symbolic link to nothing, expected %s",
+                          put->create ? "nothing with --create" : "a store");
+    else if (put->create)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "found an existing file, expected none with --create");
+    else
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "found nothing, expected a store; --create makes one");
+    return CELLAR_EXIT_SYSTEM;
 }
 
 static int open_store(struct cellar_put *put, const struct cellar_key *key)
@@ -291,23 +309,30 @@ static int open_store(struct cellar_put *put, const struct cellar_key *key)
             tell_path(put);
         return 0;
     }
-    if (put->create && error == -EEXIST) {
-        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "found an existing file, expected none with --create");
-        return CELLAR_EXIT_SYSTEM;
-    }
-    if (!put->create && error == -ENOENT) {
-        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "found nothing, expected a store; --create makes one");
-        return CELLAR_EXIT_SYSTEM;
-    }
+    if (error == (put->create ? -EEXIST : -ENOENT))
+        return tell_missing(put);
     return cellar_tool_store_error(put->store, error, &diagnostic);
+}
+
+/* A store is not made for a first input that isn't there: nothing would be in it, and it would be in the way. Only
+ * looked at, not opened: it may be a pipe. */
+static int check_first_input(struct cellar_put *put)
+{
+    const char *name = put->file_count > 0 ? put->files[0] : "-";
+
+    if (!put->create || strcmp(name, "-") == 0 || access(name, R_OK) == 0)
+        return 0;
+    return input_failed(put, name, -errno);
 }
 
 int cellar_put_open(struct cellar_put *put)
 {
     struct cellar_key key;
     bool key_made = false;
-    int exit_code;
+    int exit_code = check_first_input(put);
 
+    if (exit_code != 0)
+        return exit_code;
     if (put->key_file == NULL)
         return open_store(put, NULL);
     exit_code = get_key(put->key_file, &key, &key_made);
