@@ -167,10 +167,10 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_create(const char *path, const st
 
 /*
  * Opens an existing store for write, repairs what a crash left (see cellar_writer_recovery) and publishes under the new
- * key. With a window, space beyond the last cell is given back (not in compat mode) and holes of the
- * file near its header and its last cell are allocated. -ENOENT.
- * CELLAR_EBUSY: it has a writer, in this process or another. CELLAR_ECORRUPT, and -ENOTSUP for a file with features of
- * a later version: nothing in the file was changed. CELLAR_EWINDOW: window_bytes is less than the file.
+ * key. With a window, space beyond the last cell is given back (not in compat mode), and holes of the file near its
+ * header and its last cell are allocated. -ENOENT. CELLAR_EBUSY: it has a writer, in this process or another.
+ * CELLAR_ECORRUPT, and -ENOTSUP for a file with features of a later version: nothing in the file was changed.
+ * CELLAR_EWINDOW: window_bytes is less than the file.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_open(const char *path, const struct cellar_writer_options *options,
                                                     struct cellar_writer **ret_writer);

@@ -100,8 +100,10 @@ int cellar_device_read(struct cellar_device *device, void *buffer, size_t length
 
     if (length_bytes == 0)
         return check_bounds(device, offset, 0);
-    if (offset > INT64_MAX - length_bytes)
+    if (length_bytes > INT64_MAX || offset > INT64_MAX - length_bytes)
         return CELLAR_EBOUNDS;
+    if (!is_blocks(device, offset, length_bytes))
+        return -EINVAL;
     count(&device->reads, 1);
     while (done < length_bytes) {
         ssize_t got = device->ops->read(device->state, to + done, length_bytes - done, offset + done);
@@ -182,6 +184,25 @@ static int gather(const struct iovec *parts, int part_count, int part, size_t sk
     return count_now;
 }
 
+/* Takes what is no whole block off the end of a batch; it goes with the next one. Returns how many parts are left. */
+static int cut_to_blocks(struct iovec *batch, int batch_count, uint32_t block_bytes, uint64_t *batch_bytes)
+{
+    size_t over_bytes = (size_t)(*batch_bytes & (block_bytes - 1));
+
+    *batch_bytes -= over_bytes;
+    while (over_bytes > 0) {
+        size_t *last_bytes = &batch[batch_count - 1].iov_len;
+
+        if (*last_bytes > over_bytes) {
+            *last_bytes -= over_bytes;
+            break;
+        }
+        over_bytes -= *last_bytes;
+        batch_count--;
+    }
+    return batch_count;
+}
+
 /* Moves (part, skip) forward by done_bytes. */
 static void advance(const struct iovec *parts, int part_count, int *part, size_t *skip_bytes, uint64_t done_bytes)
 {
@@ -222,7 +243,8 @@ int cellar_device_write(struct cellar_device *device, const struct iovec *parts,
     count(&device->writes, 1);
     while (done < total) {
         uint64_t batch_bytes;
-        int batch_count = gather(parts, part_count, part, skip, batch, &batch_bytes);
+        int batch_count = cut_to_blocks(batch, gather(parts, part_count, part, skip, batch, &batch_bytes),
+                                        device->block_bytes, &batch_bytes);
         ssize_t put = device->ops->write(device->state, device->token, batch, batch_count, offset + done);
 
         if (put == 0)
@@ -283,7 +305,12 @@ int cellar_device_trim(struct cellar_device *device, uint64_t size_bytes)
     error = cellar_device_size(device, &now_bytes);
     if (error != 0 || size_bytes >= now_bytes)
         return error; /* to trim is never to grow */
-    return device->ops->trim(device->state, device->token, size_bytes);
+    if (!is_blocks(device, size_bytes, 0))
+        return -EINVAL;
+    do
+        error = device->ops->trim(device->state, device->token, size_bytes);
+    while (error == -EINTR);
+    return error;
 }
 
 int cellar_device_lock(struct cellar_device *device, enum cellar_device_lock lock)
