@@ -10,7 +10,7 @@
  *  1. next (alloc) >= next of the committed state >= next of the durable state; the root of each lies below its next.
  *  2. Cells below the committed next never change.
  *  3. Process sync is published before disk sync; cells are durable before the disk-sync slots that name them are
- * stored.
+ *     stored.
  *  4. After the first failed write or sync (poison) nothing is stored any more.
  *
  * Threads: alloc, root_index and reservations are the appending thread's. flush_committed on other threads sees only

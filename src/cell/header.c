@@ -3,21 +3,22 @@
  *
  * Invariants:
  *  1. A pair is written #1 first, then #2, both with the same bytes, by one thread at a time for each pair. So at every
- * moment at least one of the two is whole: while #1 changes #2 holds the state before, while #2 changes #1 holds the
- * new one.
+ *     moment at least one of the two is whole: while #1 changes #2 holds the state before, while #2 changes #1 holds
+ *     the new one.
  *  2. Cells are stored before the slot that publishes them; they never change after.
  *  3. The next index of a pair never goes back.
  *
  * Why a torn slot can't pass, and cells are there when their slot is:
  *  - Slots are stored and loaded as four aligned 8-byte words, each store a release, each load an acquire. A reader
- * that sees any word of a publication therefore sees everything that the writer did before it: the cells, and both
- * slots of the publication before. So a reader that finds #1 half-written finds #2 no older than one publication back.
+ *    that sees any word of a publication therefore sees everything that the writer did before it: the cells, and both
+ *    slots of the publication before. So a reader that finds #1 half-written finds #2 no older than one publication.
  *  - The words of a slot that a reader collects may come from different publications. Its hash covers the state word;
- * it holds only if hash and state belong together (12 bytes of BLAKE2b), and then that state was published, with all
- * its cells, before the word was. A slot whose plain hash holds but whose keyed hash doesn't may be a mixture of two
- *    publications of the same state: another writer is concluded only from two identical reads in a row.
+ *    it holds only if hash and state belong together (12 bytes of BLAKE2b), and then that state was published, with all
+ *    its cells, before the word was. A slot whose plain hash holds but whose keyed hash doesn't may be a mixture of two
+ *    publications of the same state: another writer is concluded only from two identical reads in a row in which the
+ *    other slot says the same, or from many.
  *  - Both slots broken in one look: the reader was overtaken between its two reads. It looks again; only what stays
- *    byte for byte the same, and broken, is CORRUPT.
+ *    byte for byte the same, and broken, for a while is CORRUPT.
  */
 #include "cell/header.h"
 
@@ -28,8 +29,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* So many looks in a row that hold but aren't the key's are another writer's, also if it is too busy for two the same.
- */
 enum {
     SLOT_WORDS = CELLAR_SLOT_BYTES / 8,
     LOOKS_MAX = 100000,
@@ -192,16 +191,21 @@ static bool judge(const uint64_t words[SLOT_WORDS], const struct cellar_key *key
 static int look_once(const struct cellar_header *header, enum cellar_pair pair, const struct cellar_key *key,
                      uint64_t words[2][SLOT_WORDS], int *ret_which, enum cellar_key_verdict *ret_verdict)
 {
-    *ret_which = -1;
-    for (int which = 0; which < 2; which++) {
-        int error = load_slot(header, pair, which, words[which]);
+    enum cellar_key_verdict verdict;
+    int error;
 
+    *ret_which = -1;
+    *ret_verdict = CELLAR_KEY_UNKNOWN;
+    for (int which = 0; which < 2; which++) {
+        error = load_slot(header, pair, which, words[which]);
         if (error != 0)
             return error;
-        if (judge(words[which], key, ret_verdict)) {
-            *ret_which = which;
-            return 0;
-        }
+        if (!judge(words[which], key, &verdict))
+            continue;
+        *ret_which = which;
+        *ret_verdict = verdict;
+        /* Doubts about the key of #1 want #2 as a witness: see is_settled. */
+        return which == 0 && verdict == CELLAR_KEY_BAD ? load_slot(header, pair, 1, words[1]) : 0;
     }
     return 0;
 }
@@ -234,15 +238,15 @@ static int take(struct cellar_seen *seen, const uint64_t words[SLOT_WORDS], int 
 }
 
 /*
- * Whether what was seen can be taken for true: a slot that holds, and is the key's or needs none, at once; one of
- * another key when it was seen twice the same, or so often that a busy writer must be behind it; two broken slots when
- * they stay the same for a while.
+ * Whether what was seen can be taken for true: a slot that holds, and is the key's or needs none, at once. One of
+ * another key, when it was seen twice the same and its twin says the same too (a writer may be standing still in the
+ * middle of #1), or so often that no writer can be behind it. Two broken slots, when they stay the same for a while.
  */
 struct patience {
     int looks, bad_looks, same_looks;
 };
 
-static bool is_settled(struct patience *patience, int which, enum cellar_key_verdict verdict, bool same)
+static bool is_settled(struct patience *patience, int which, enum cellar_key_verdict verdict, bool same, bool twins)
 {
     bool bad = which >= 0 && verdict == CELLAR_KEY_BAD;
 
@@ -251,7 +255,7 @@ static bool is_settled(struct patience *patience, int which, enum cellar_key_ver
     patience->same_looks = same ? patience->same_looks + 1 : 0;
     if (which < 0)
         return patience->same_looks >= BROKEN_LOOKS_MIN;
-    return !bad || same || patience->bad_looks >= BAD_LOOKS_MAX;
+    return !bad || (same && twins) || patience->bad_looks >= BAD_LOOKS_MAX;
 }
 
 int cellar_header_look(const struct cellar_header *header, enum cellar_pair pair, const struct cellar_key *key,
@@ -269,7 +273,8 @@ int cellar_header_look(const struct cellar_header *header, enum cellar_pair pair
 
         if (error != 0)
             return error;
-        if (is_settled(&patience, which, verdict, patience.looks > 0 && memcmp(now, before, sizeof now) == 0)) {
+        if (is_settled(&patience, which, verdict, patience.looks > 0 && memcmp(now, before, sizeof now) == 0,
+                       memcmp(now[0], now[1], sizeof now[0]) == 0)) {
             if (which < 0)
                 break;
             *ret_verdict = verdict;
