@@ -240,8 +240,10 @@ int support_without_memory(int (*run)(void *user), void *user)
 bool support_is_unmapped(const void *address)
 {
     uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+    unsigned char in_memory;
 
-    return msync((void *)((uintptr_t)address / page_bytes * page_bytes), page_bytes, MS_ASYNC) != 0 && errno == ENOMEM;
+    return mincore((void *)((uintptr_t)address / page_bytes * page_bytes), page_bytes, &in_memory) != 0 &&
+           errno == ENOMEM;
 }
 
 bool support_drop_root(void)

@@ -354,6 +354,7 @@ static int window_in_little_space(void *user)
         return -1;
     SUPPORT_CHILD_NEEDS(cellar_device_window(device, UINT64_MAX, true, &base, &capacity_bytes) == 0);
     SUPPORT_CHILD_NEEDS(capacity_bytes >= 3 * MIB && capacity_bytes <= 64 * MIB);
+    SUPPORT_CHILD_NEEDS(capacity_bytes <= limit.rlim_cur / 2 + MIB); /* something is left for others */
     memset(base, 1, 3 * MIB);
     SUPPORT_CHILD_NEEDS(cellar_device_close(device) == 0);
     /* A file that does not fit has none. */
@@ -367,6 +368,43 @@ static int window_in_little_space(void *user)
 static void test_window_in_little_space(void **state)
 {
     assert_int_equal(support_child(window_in_little_space, support_path(*state, "file")), 0);
+}
+
+/* A core dump of a process would otherwise be as large as all its stores. */
+static bool is_left_out_of_dumps(const void *address)
+{
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    bool here = false, result = false;
+    char line[512];
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps) != NULL) {
+        unsigned long long begin, end;
+
+        if (sscanf(line, "%llx-%llx ", &begin, &end) == 2)
+            here = (uintptr_t)address >= begin && (uintptr_t)address < end;
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            result = strstr(line, " dd") != NULL;
+    }
+    fclose(maps);
+    return result;
+}
+
+static void test_window_and_core_dumps(void **state)
+{
+    const char *path = support_path(*state, "file");
+    struct cellar_device *device;
+    uint64_t capacity_bytes;
+    void *base;
+
+    if (access("/proc/self/smaps", R_OK) != 0)
+        support_skip("no /proc");
+    support_file_write(path, "x", 1);
+    assert_done(cellar_device_open_file(path, CELLAR_OPEN_READ, 0, &device));
+    assert_done(cellar_device_window(device, 1 << 20, false, &base, &capacity_bytes));
+    assert_true(is_left_out_of_dumps(base));
+    assert_false(is_left_out_of_dumps(&base));
+    assert_done(cellar_device_close(device));
 }
 
 /* A file that can't be mapped is still a device. */
@@ -507,6 +545,7 @@ int main(void)
         WITH_FOLDER(test_file_size_limit),
         WITH_FOLDER(test_full_disk),
         WITH_FOLDER(test_window_in_little_space),
+        WITH_FOLDER(test_window_and_core_dumps),
         WITH_FOLDER(test_no_mapping),
         WITH_FOLDER(test_load_beside_the_window),
         WITH_FOLDER(test_window_shows_growth_by_others),

@@ -1,60 +1,7 @@
 /* Publishing and looking: half-written slots, keys, on the window and by read and write. */
-#include "device_fault.h"
-#include "support.h"
-
-#include "cell/header.h"
+#include "header_stage.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* A header on a memory device, reached through its window or by calls of a fault device over it. */
-struct stage {
-    struct fault_device fault;
-    struct cellar_device *device;
-    unsigned char *bytes; /* where the header really is */
-    struct cellar_header header;
-};
-
-static struct stage *open_stage(bool with_window)
-{
-    struct stage *stage = calloc(1, sizeof *stage);
-    uint64_t capacity_bytes;
-    void *base;
-
-    assert_non_null(stage);
-    assert_done(cellar_device_open_memory(NULL, 4096, 4096, &stage->fault.inner));
-    assert_done(cellar_device_window(stage->fault.inner, 4096, true, &base, &capacity_bytes));
-    stage->bytes = base;
-    assert_done(fault_device_open(&stage->fault, &stage->device));
-    assert_done(cellar_header_open(&stage->header, stage->device, with_window ? base : NULL, false));
-    return stage;
-}
-
-static void close_stage(struct stage *stage)
-{
-    cellar_header_close(&stage->header);
-    assert_done(cellar_device_close(stage->device));
-    free(stage);
-}
-
-static struct cellar_key key_of(uint64_t seed)
-{
-    struct cellar_key key;
-
-    support_bytes(seed, key.bytes, sizeof key.bytes);
-    return key;
-}
-
-static struct cellar_state state_of(uint32_t next, uint32_t root)
-{
-    return (struct cellar_state){.next_index = next, .root_index = root};
-}
-
-static bool states_equal(struct cellar_state a, struct cellar_state b)
-{
-    return a.next_index == b.next_index && a.root_index == b.root_index;
-}
 
 static void test_read_and_store(void **state)
 {
@@ -62,7 +9,7 @@ static void test_read_and_store(void **state)
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
-        struct stage *stage = open_stage(with_window);
+        struct stage *stage = open_stage(with_window, false);
 
         support_bytes(41, expected, sizeof expected);
         assert_done(cellar_header_store(&stage->header, 0, expected, 256));
@@ -93,7 +40,7 @@ static void test_publish_bytes(void **state)
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
-        struct stage *stage = open_stage(with_window);
+        struct stage *stage = open_stage(with_window, false);
 
         cellar_slot_encode(&durable, NULL, disk);
         cellar_slot_encode(&visible, &key, process);
@@ -121,7 +68,7 @@ static void test_repair(void **state)
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
         for (int name = 0; name < CELLAR_SLOT_COUNT; name++) {
-            struct stage *stage = open_stage(with_window);
+            struct stage *stage = open_stage(with_window, false);
 
             cellar_slot_encode(&put, NULL, slot);
             memset(expected, 0, sizeof expected);
@@ -139,7 +86,7 @@ static void test_look(void **state)
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
-        struct stage *stage = open_stage(with_window);
+        struct stage *stage = open_stage(with_window, false);
         struct cellar_seen seen = {.any = false}, seen_wrong = {.any = false}, seen_none = {.any = false};
         struct cellar_state got = state_of(5, 5), put = state_of(8, 0);
         enum cellar_key_verdict verdict = CELLAR_KEY_UNKNOWN;
@@ -186,7 +133,7 @@ static void test_look_at_the_disk_pair(void **state)
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
-        struct stage *stage = open_stage(with_window);
+        struct stage *stage = open_stage(with_window, false);
         struct cellar_seen seen = {.any = false};
 
         assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_DISK, &durable, NULL));
@@ -210,7 +157,7 @@ static void test_look_at_number_two(void **state)
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
-        struct stage *stage = open_stage(with_window);
+        struct stage *stage = open_stage(with_window, false);
         struct cellar_seen seen = {.any = false};
 
         assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key));
@@ -270,7 +217,7 @@ static void test_torn_slots(void **state)
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
-        struct stage *stage = open_stage(with_window);
+        struct stage *stage = open_stage(with_window, false);
 
         for (size_t i = 0; i < SUPPORT_COUNT(states) * 2; i++) {
             cellar_slot_encode(&states[0], &keys[0], old_slot);
@@ -285,155 +232,11 @@ static void test_torn_slots(void **state)
     }
 }
 
-/* ---- what changes between two reads ---- */
-
-/* A fault device's hook: at the nth read from now it puts bytes into the header. */
-struct change {
-    struct stage *stage;
-    int at_read, reads;
-    unsigned char slots[64];
-};
-
-static void change_at_read(void *user, enum fault_call call, uint64_t offset, uint64_t length_bytes)
-{
-    struct change *change = user;
-
-    (void)offset;
-    (void)length_bytes;
-    if (call == FAULT_READ && ++change->reads == change->at_read)
-        memcpy(change->stage->bytes + 96, change->slots, sizeof change->slots);
-}
-
-/* A look that finds both slots broken is overtaken, not lost: it looks again. */
-static void test_overtaken_between_the_slots(void **state)
-{
-    struct cellar_state states[3] = {state_of(10, 1), state_of(11, 2), state_of(12, 3)}, got;
-    struct cellar_key key = key_of(1);
-    enum cellar_key_verdict verdict;
-    struct change change = {.at_read = 2};
-    struct cellar_seen seen = {.any = false};
-    struct stage *stage = open_stage(false);
-    unsigned char slots[3][32];
-
-    (void)state;
-    for (int i = 0; i < 3; i++)
-        cellar_slot_encode(&states[i], &key, slots[i]);
-    /* #1 half of the second publication; when #2 is read, it is half of the third. */
-    memcpy(stage->bytes + 96, slots[1], 16);
-    memcpy(stage->bytes + 112, slots[0] + 16, 16);
-    memcpy(stage->bytes + 128, slots[0], 32);
-    memcpy(change.slots, slots[2], 32);
-    memcpy(change.slots + 32, slots[2], 8);
-    memcpy(change.slots + 40, slots[1] + 8, 24);
-    change.stage = stage;
-    stage->fault.before = change_at_read;
-    stage->fault.before_user = &change;
-    assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &key, &seen, &got, &verdict));
-    assert_true(states_equal(got, states[2]));
-    assert_int_equal(verdict, CELLAR_KEY_GOOD);
-    close_stage(stage);
-}
-
-/* The same state published under another key: half of it must not be taken for a third key. */
-static void test_key_is_judged_twice(void **state)
-{
-    struct cellar_key old_key = key_of(1), new_key = key_of(2);
-    struct cellar_state put = state_of(10, 1), got;
-    enum cellar_key_verdict verdict;
-    unsigned char old_slot[32], new_slot[32];
-
-    (void)state;
-    cellar_slot_encode(&put, &old_key, old_slot);
-    cellar_slot_encode(&put, &new_key, new_slot);
-    for (int finished = 0; finished < 2; finished++) {
-        struct stage *stage = open_stage(false);
-        struct change change = {.stage = stage, .at_read = finished ? 2 : 0};
-        struct cellar_seen seen = {.any = false};
-
-        memcpy(stage->bytes + 96, new_slot, 16);
-        memcpy(stage->bytes + 112, old_slot + 16, 16);
-        memcpy(stage->bytes + 128, old_slot, 32);
-        memcpy(change.slots, new_slot, 32);
-        memcpy(change.slots + 32, old_slot, 32);
-        stage->fault.before = change_at_read;
-        stage->fault.before_user = &change;
-        assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &new_key, &seen, &got, &verdict));
-        assert_true(states_equal(got, put));
-        /* Finished before the second look: the key is good. Never finished (the writer died): it stays bad. */
-        assert_int_equal(verdict, finished ? CELLAR_KEY_GOOD : CELLAR_KEY_BAD);
-        assert_true(change.reads >= 2);
-        close_stage(stage);
-    }
-}
-
-/* ---- a writer that never rests ---- */
-
-struct busy {
-    struct stage *stage;
-    struct cellar_key key;
-    uint32_t next;
-    bool broken; /* both slots of every publication */
-};
-
-static void publish_at_read(void *user, enum fault_call call, uint64_t offset, uint64_t length_bytes)
-{
-    struct busy *busy = user;
-    struct cellar_state put;
-
-    (void)length_bytes;
-    if (call != FAULT_READ || offset != 96)
-        return;
-    put = state_of(++busy->next, 0);
-    cellar_slot_encode(&put, &busy->key, busy->stage->bytes + 96);
-    if (busy->broken)
-        busy->stage->bytes[96] ^= 1;
-    memcpy(busy->stage->bytes + 128, busy->stage->bytes + 96, 32);
-}
-
-/* Another writer that commits faster than a reader can look is followed: nothing is broken. */
-static void test_busy_writer_with_another_key(void **state)
-{
-    struct stage *stage = open_stage(false);
-    struct busy busy = {.stage = stage, .key = key_of(1), .next = 10};
-    struct cellar_key mine = key_of(2);
-    struct cellar_seen seen = {.any = false};
-    struct cellar_state got;
-    enum cellar_key_verdict verdict;
-
-    (void)state;
-    stage->fault.before = publish_at_read;
-    stage->fault.before_user = &busy;
-    for (int i = 0; i < 3; i++) {
-        assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &mine, &seen, &got, &verdict));
-        assert_int_equal(verdict, CELLAR_KEY_BAD);
-        assert_int_equal(got.next_index, busy.next);
-    }
-    close_stage(stage);
-}
-
-/* What changes for ever and never holds is given up, at last. */
-static void test_busy_and_broken(void **state)
-{
-    struct stage *stage = open_stage(false);
-    struct busy busy = {.stage = stage, .key = key_of(1), .next = 10, .broken = true};
-    struct cellar_seen seen = {.any = false};
-    struct cellar_state got;
-    enum cellar_key_verdict verdict;
-
-    (void)state;
-    stage->fault.before = publish_at_read;
-    stage->fault.before_user = &busy;
-    assert_result(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, NULL, &seen, &got, &verdict),
-                  CELLAR_ECORRUPT);
-    assert_false(seen.any);
-    close_stage(stage);
-}
-
 /* ---- errors of the device ---- */
 
 static void test_errors(void **state)
 {
-    struct stage *stage = open_stage(false);
+    struct stage *stage = open_stage(false, false);
     struct cellar_key key = key_of(1);
     struct cellar_state put = state_of(10, 1), got = state_of(5, 5);
     struct cellar_seen seen = {.any = false};
@@ -473,7 +276,7 @@ static void test_flags(void **state)
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
-        struct stage *stage = open_stage(with_window);
+        struct stage *stage = open_stage(with_window, false);
         uint32_t flags = 5;
 
         assert_done(cellar_header_flags(&stage->header, &flags));
@@ -500,10 +303,9 @@ static void test_compat_lock(void **state)
 {
     struct cellar_key key = key_of(1);
     struct cellar_state put = state_of(10, 1);
-    struct stage *stage = open_stage(false);
+    struct stage *stage = open_stage(false, true);
 
     (void)state;
-    stage->header.compat = true;
     stage->fault.before = lock_is_held;
     stage->fault.before_user = stage;
     assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key));
@@ -532,10 +334,6 @@ int main(void)
         cmocka_unit_test(test_look_at_the_disk_pair),
         cmocka_unit_test(test_look_at_number_two),
         cmocka_unit_test(test_torn_slots),
-        cmocka_unit_test(test_overtaken_between_the_slots),
-        cmocka_unit_test(test_key_is_judged_twice),
-        cmocka_unit_test(test_busy_writer_with_another_key),
-        cmocka_unit_test(test_busy_and_broken),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_compat_lock),

@@ -92,6 +92,8 @@ static void test_config_check(void **state)
             assert_int_equal(cellar_config_check(&config, NULL, NULL), good ? 0 : -EINVAL);
             assert_int_equal(at, good ? 777 : cell_good ? 24 : 20);
             assert_int_equal(expected == NULL, good);
+            if (!good)
+                assert_non_null(strstr(expected, cell_good ? "max index" : "bytes per cell"));
         }
     }
 }
