@@ -82,8 +82,9 @@ struct cellar_device_ops {
 
     /* Maps the device from byte 0 for its whole life: reserves up to capacity_bytes of addresses (as many as fit; may
      * reach beyond the end; at least the current size), readable and, if writable, writable below the size at any
-     * time. Never moves, is never unmapped before close, and begins at a multiple of 8. CELLAR_NONE: no window here (the
-     * reason is the device's: a file system that copies on write, no shared mappings, no address space). NULL: never. */
+     * time. Never moves, is never unmapped before close, and begins at a multiple of 8. CELLAR_NONE: no window here
+     * (the reason is the device's: a file system that copies on write, no shared mappings, no address space). NULL:
+     * never. */
     int (*window)(void *state, uint64_t capacity_bytes, bool writable, void **ret_base, uint64_t *ret_capacity_bytes);
 
     /* The process forked and this is the child: let go of what must not be shared (close descriptors,
