@@ -7,6 +7,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+/* Address space is cheap: a small file may grow into this much without another mapping. */
+static const uint64_t LOAN_BYTES_MIN = (uint64_t)1 << 30;
+
 static uint64_t page_bytes(void)
 {
     return (uint64_t)sysconf(_SC_PAGESIZE);
@@ -41,34 +44,6 @@ static bool in_window(const struct cellar_file *file, uint64_t offset, uint64_t 
     return file->window != NULL && offset <= file->window_bytes && length_bytes <= file->window_bytes - offset;
 }
 
-static int map_load(void *state, uint64_t offset, size_t length_bytes, const void **ret_bytes)
-{
-    const struct cellar_file *file = state;
-    uint64_t skip = offset % page_bytes();
-    unsigned char *base;
-
-    if (in_window(file, offset, length_bytes)) {
-        *ret_bytes = (const unsigned char *)file->window + offset;
-        return 0;
-    }
-    base = mmap(NULL, length_bytes + (size_t)skip, PROT_READ, MAP_SHARED, file->fd, (off_t)(offset - skip));
-    if (base == MAP_FAILED)
-        return -errno;
-    *ret_bytes = base + skip;
-    return 0;
-}
-
-static void map_release(void *state, const void *bytes, size_t length_bytes)
-{
-    const struct cellar_file *file = state;
-    uintptr_t at = (uintptr_t)bytes, window = (uintptr_t)file->window;
-    uintptr_t skip = at % (uintptr_t)page_bytes();
-
-    if (file->window != NULL && at >= window && at - window < file->window_bytes)
-        return;
-    munmap((void *)(at - skip), length_bytes + skip);
-}
-
 /* The largest mapping from byte 0 that the system gives: capacity_bytes, or by halves less, but never less than the
  * file. */
 static void *map_most(int fd, int protection, uint64_t size_bytes, uint64_t *capacity_bytes)
@@ -95,6 +70,69 @@ static void *map_most(int fd, int protection, uint64_t size_bytes, uint64_t *cap
         if (most < least)
             most = least;
     }
+}
+
+/* A mapping for loads alone, with room for the file to grow; NULL: the system gives none. Threads may come at once. */
+static unsigned char *loan_of(struct cellar_file *file)
+{
+    unsigned char *loan = atomic_load_explicit(&file->loan, memory_order_acquire);
+    uint64_t size_bytes, capacity_bytes;
+
+    if (loan != NULL)
+        return loan;
+    if (cellar_file_size(file, &size_bytes) != 0)
+        return NULL;
+    capacity_bytes = size_bytes < LOAN_BYTES_MIN / 2 ? LOAN_BYTES_MIN : 2 * size_bytes;
+    pthread_mutex_lock(&file->loan_lock);
+    loan = atomic_load_explicit(&file->loan, memory_order_relaxed);
+    if (loan == NULL) {
+        loan = map_most(file->fd, PROT_READ, size_bytes, &capacity_bytes);
+        if (loan != NULL) {
+            madvise(loan, (size_t)capacity_bytes, MADV_DONTDUMP);
+            file->loan_bytes = capacity_bytes;
+        }
+        atomic_store_explicit(&file->loan, loan, memory_order_release);
+    }
+    pthread_mutex_unlock(&file->loan_lock);
+    return loan;
+}
+
+static int map_load(void *state, uint64_t offset, size_t length_bytes, const void **ret_bytes)
+{
+    struct cellar_file *file = state;
+    uint64_t skip = offset % page_bytes();
+    unsigned char *base;
+
+    if (in_window(file, offset, length_bytes)) {
+        *ret_bytes = (const unsigned char *)file->window + offset;
+        return 0;
+    }
+    base = loan_of(file);
+    if (base != NULL && offset <= file->loan_bytes && length_bytes <= file->loan_bytes - offset) {
+        *ret_bytes = base + offset;
+        return 0;
+    }
+    base = mmap(NULL, length_bytes + (size_t)skip, PROT_READ, MAP_SHARED, file->fd, (off_t)(offset - skip));
+    if (base == MAP_FAILED)
+        return -errno;
+    *ret_bytes = base + skip;
+    return 0;
+}
+
+static bool is_part(uintptr_t at, const void *base, uint64_t length_bytes)
+{
+    return base != NULL && at >= (uintptr_t)base && at - (uintptr_t)base < length_bytes;
+}
+
+static void map_release(void *state, const void *bytes, size_t length_bytes)
+{
+    struct cellar_file *file = state;
+    uintptr_t at = (uintptr_t)bytes, skip = at % (uintptr_t)page_bytes();
+    const void *loan = atomic_load_explicit(&file->loan, memory_order_acquire);
+
+    if (is_part(at, file->window, file->window_bytes) || is_part(at, loan, file->loan_bytes))
+        return;
+    munmap((void *)(at - skip), length_bytes + skip);
 }
 
 static int map_window(void *state, uint64_t capacity_bytes, bool writable, void **ret_base,

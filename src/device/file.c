@@ -93,6 +93,12 @@ int cellar_file_open(const char *path, int flags, unsigned mode, bool mapped, st
         free(file);
         return -ENOMEM;
     }
+    if (pthread_mutex_init(&file->loan_lock, NULL) != 0) {
+        close(fd);
+        free(file->path);
+        free(file);
+        return -ENOMEM;
+    }
     file->fd = fd;
     file->lock_fd = -1;
     file->flags = flags;
@@ -352,6 +358,9 @@ int cellar_file_close(void *state)
 
     if (file->window != NULL && munmap(file->window, file->window_bytes) != 0)
         error = -errno;
+    if (file->loan != NULL)
+        munmap(file->loan, file->loan_bytes);
+    pthread_mutex_destroy(&file->loan_lock);
     if (file->lock_fd >= 0)
         close(file->lock_fd);
     if (close(file->fd) != 0 && error == 0 && errno != EINTR)

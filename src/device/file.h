@@ -6,6 +6,8 @@
 #define CELLAR_DEVICE_FILE_H
 
 #include <cellar/device.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,7 +20,10 @@ struct cellar_file {
     bool mapped; /* the file device: may map */
     void *window;
     uint64_t window_bytes;
-    char *path; /* for the lock's own open */
+    _Atomic(unsigned char *) loan; /* without a window: what load lends from, made by the first one */
+    uint64_t loan_bytes;           /* stored before loan */
+    pthread_mutex_t loan_lock;     /* while it is being made */
+    char *path;                    /* for the lock's own open */
 };
 
 /* Beside the public flags: the last part of the path is no symbolic link (-ELOOP). */
