@@ -172,6 +172,17 @@ class Chains(ToolTest):
             store.cell(b"c")
             self.broken(store.image(), index, index * 32 + 26)
 
+    def test_padded_root(self):
+        """Zeros between data and footer show that the root ends a value: a cdr that leads nowhere is then found."""
+        for cdr in (1, 7, 10, 12, (1 << 32) - 1):
+            store = Store()
+            store.cell(b"a")
+            store.cell(b"b")
+            root = store.chunk(b"abc", cdr=cdr)
+            path = self.write("s", store.image(root=root))
+            done = self.expect(CORRUPT, "celldump", "check", path, timeout=LIMIT_SECONDS)
+            self.assertIn(b"offset %d: found" % (root * 32 + 26), done.stderr)
+
     def test_cycles(self):
         """The check of the root's value finds them as well."""
         store = Store()
