@@ -26,8 +26,7 @@ int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, ui
     if (error != 0)
         return error;
     ground->header_ready = true;
-    error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, ground->window_bytes,
-                              cache_bytes, writer);
+    error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, cache_bytes, writer);
     ground->cells_ready = error == 0;
     ground->cells.fork_page = ground->fork_page;
     return error;

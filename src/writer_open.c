@@ -308,9 +308,18 @@ static int resolve_new(const char *path, char **ret_real_path)
     return error;
 }
 
-static int create_path(struct cellar_writer *writer)
+/* The writer stands at the beginning of a store that was made just now, durably. */
+static void begin_empty(struct cellar_writer *writer, uint64_t file_bytes)
 {
     struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
+
+    report(writer,
+           &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
+}
+
+static int create_path(struct cellar_writer *writer)
+{
     struct stat status;
     uint64_t file_bytes;
     bool renamed = false;
@@ -329,9 +338,7 @@ static int create_path(struct cellar_writer *writer)
         cellar_ground_close(writer->ground, false);
         return error;
     }
-    report(writer,
-           &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
-    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
+    begin_empty(writer, file_bytes);
     return 0;
 }
 
@@ -452,7 +459,6 @@ static int format_device(struct cellar_writer *writer, uint64_t *ret_file_bytes)
 
 static int create_on(struct cellar_writer *writer, struct cellar_device *device)
 {
-    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
     uint64_t file_bytes;
     int error = take_device(device);
 
@@ -469,9 +475,7 @@ static int create_on(struct cellar_writer *writer, struct cellar_device *device)
         cellar_ground_close(writer->ground, false);
         return error;
     }
-    report(writer,
-           &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
-    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
+    begin_empty(writer, file_bytes);
     return 0;
 }
 

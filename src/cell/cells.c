@@ -19,12 +19,11 @@ static size_t page_count(uint64_t cache_bytes)
 }
 
 int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
-                      uint64_t window_bytes, uint64_t cache_bytes, bool writer)
+                      uint64_t cache_bytes, bool writer)
 {
     int error = 0;
 
-    *cells = (struct cellar_cells){
-        .device = device, .bytes_per_cell = bytes_per_cell, .window = window, .window_bytes = window_bytes};
+    *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell, .window = window};
     if (window != NULL)
         return 0;
     if (pthread_mutex_init(&cells->lock, NULL) != 0)
@@ -45,7 +44,7 @@ void cellar_cells_close(struct cellar_cells *cells)
     cellar_cache_close(cells->cache);
     if (cells->lock_ready)
         pthread_mutex_destroy(&cells->lock);
-    *cells = (struct cellar_cells){.device = NULL};
+    *cells = (struct cellar_cells){.window = NULL};
 }
 
 /* Takes the lock; CELLAR_EFORKED in a child. */

@@ -15,10 +15,8 @@
 #include <stdint.h>
 
 struct cellar_cells {
-    struct cellar_device *device;
     uint32_t bytes_per_cell;
-    unsigned char *window; /* NULL: the pages path */
-    uint64_t window_bytes;
+    unsigned char *window;            /* NULL: the pages path */
     struct cellar_pipeline *pipeline; /* a writer's, on the pages path */
     struct cellar_cache *cache;       /* a reader's, on the pages path */
     pthread_mutex_t lock;             /* over pipeline and cache, which are each for one thread at a time */
@@ -31,7 +29,7 @@ struct cellar_cells {
 
 /* window NULL: opens a pipeline (writer) or a cache of about cache_bytes. 0, -ENOMEM, ... */
 int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
-                      uint64_t window_bytes, uint64_t cache_bytes, bool writer);
+                      uint64_t cache_bytes, bool writer);
 /* Pending writes are dropped. An all-zero struct is fine. */
 void cellar_cells_close(struct cellar_cells *cells);
 

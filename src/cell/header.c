@@ -70,14 +70,15 @@ static void store_half_word(unsigned char *at, const unsigned char *bytes)
     atomic_store_explicit((_Atomic uint32_t *)(void *)at, half, memory_order_release);
 }
 
-int cellar_header_read(const struct cellar_header *header, void *buffer, size_t length_bytes)
+/* length_bytes at offset, both multiples of 8, as they are now. */
+static int load(const struct cellar_header *header, uint64_t offset, void *buffer, size_t length_bytes)
 {
     unsigned char *to = buffer;
 
     if (header->window == NULL)
-        return cellar_device_read(header->device, buffer, length_bytes, 0);
+        return cellar_device_read(header->device, buffer, length_bytes, offset);
     for (size_t at = 0; at < length_bytes; at += 8) {
-        uint64_t word = load_word(header->window + at);
+        uint64_t word = load_word(header->window + offset + at);
 
         memcpy(to + at, &word, sizeof word);
     }
@@ -151,15 +152,8 @@ int cellar_header_sync(struct cellar_header *header)
 int cellar_header_flags(const struct cellar_header *header, uint32_t *ret_flags)
 {
     unsigned char bytes[8];
-    int error = 0;
+    int error = load(header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
 
-    if (header->window != NULL) {
-        uint64_t word = load_word(header->window + CELLAR_AT_FLAGS);
-
-        memcpy(bytes, &word, sizeof word);
-    } else {
-        error = cellar_device_read(header->device, bytes, sizeof bytes, CELLAR_AT_FLAGS);
-    }
     if (error == 0)
         *ret_flags = cellar_load_le32(bytes);
     return error;
@@ -167,13 +161,7 @@ int cellar_header_flags(const struct cellar_header *header, uint32_t *ret_flags)
 
 static int load_slot(const struct cellar_header *header, enum cellar_pair pair, int which, uint64_t words[SLOT_WORDS])
 {
-    uint64_t offset = cellar_slot_offset((enum cellar_slot_name)((int)pair + which));
-
-    if (header->window == NULL)
-        return cellar_device_read(header->device, words, CELLAR_SLOT_BYTES, offset);
-    for (int i = 0; i < SLOT_WORDS; i++)
-        words[i] = load_word(header->window + offset + 8 * (uint64_t)i);
-    return 0;
+    return load(header, cellar_slot_offset((enum cellar_slot_name)((int)pair + which)), words, CELLAR_SLOT_BYTES);
 }
 
 /* Whether the slot holds, which its plain hash decides alone, and what it says of the key. */

@@ -30,9 +30,6 @@ struct cellar_seen {
 int cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat);
 void cellar_header_close(struct cellar_header *header);
 
-/* The first length_bytes (a multiple of 8, at most 256) of the file as they are now. */
-int cellar_header_read(const struct cellar_header *header, void *buffer, size_t length_bytes);
-
 /* Every change of the header goes through this: offset and length_bytes are multiples of 4. */
 int cellar_header_store(struct cellar_header *header, uint64_t offset, const void *bytes, size_t length_bytes);
 

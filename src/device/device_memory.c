@@ -85,8 +85,6 @@ static int memory_trim(void *state, uint64_t token, uint64_t size_bytes)
     uint64_t old_size = size_now(memory);
 
     (void)token;
-    if (size_bytes >= old_size)
-        return 0;
     atomic_store_explicit(&memory->size_bytes, size_bytes, memory_order_release);
     memset(memory->bytes + size_bytes, 0, (size_t)(old_size - size_bytes)); /* growing again gives zeros */
     return 0;

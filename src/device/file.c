@@ -102,7 +102,6 @@ int cellar_file_open(const char *path, int flags, unsigned mode, bool mapped, st
     file->fd = fd;
     file->lock_fd = -1;
     file->flags = flags;
-    file->mapped = mapped;
     return cellar_device_open(table(mapped, flags), file, ret_device);
 }
 

@@ -17,7 +17,6 @@ struct cellar_file {
     int lock_fd; /* an open file description of its own, never mapped, for the writer's lock; -1 before it is asked for
                   */
     int flags;   /* CELLAR_OPEN_ bits */
-    bool mapped; /* the file device: may map */
     void *window;
     uint64_t window_bytes;
     _Atomic(unsigned char *) loan; /* without a window: what load lends from, made by the first one */

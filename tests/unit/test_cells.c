@@ -33,8 +33,8 @@ static struct stage *open_stage(enum way way)
     stage->bytes = base;
     support_bytes(61, stage->bytes, SIZE);
     assert_done(fault_device_open(&stage->fault, &stage->device));
-    assert_done(cellar_cells_open(&stage->cells, stage->device, 32, way == WINDOW ? base : NULL,
-                                  way == WINDOW ? SIZE : 0, CACHE_BYTES, way == PAGES_WRITER));
+    assert_done(cellar_cells_open(&stage->cells, stage->device, 32, way == WINDOW ? base : NULL, CACHE_BYTES,
+                                  way == PAGES_WRITER));
     return stage;
 }
 
@@ -239,10 +239,10 @@ static void test_size_of_the_cache(void **state)
     for (size_t i = 0; i < SUPPORT_COUNT(rows); i++) {
         struct cellar_cells cells;
 
-        assert_done(cellar_cells_open(&cells, device, 32, NULL, 0, rows[i].cache_bytes, false));
+        assert_done(cellar_cells_open(&cells, device, 32, NULL, rows[i].cache_bytes, false));
         assert_int_equal(cellar_cache_page_count(cells.cache), rows[i].pages);
         cellar_cells_close(&cells);
-        assert_done(cellar_cells_open(&cells, device, 32, NULL, 0, rows[i].cache_bytes, true));
+        assert_done(cellar_cells_open(&cells, device, 32, NULL, rows[i].cache_bytes, true));
         assert_int_equal(cellar_cache_page_count(cellar_pipeline_cache(cells.pipeline)), rows[i].pages);
         cellar_cells_close(&cells);
     }
@@ -259,7 +259,7 @@ static int open_large(void *user)
 {
     struct opening *opening = user;
 
-    return cellar_cells_open(&opening->cells, opening->device, 32, NULL, 0, UINT64_C(1) << 34, opening->writer);
+    return cellar_cells_open(&opening->cells, opening->device, 32, NULL, UINT64_C(1) << 34, opening->writer);
 }
 
 static void test_no_memory(void **state)
@@ -280,7 +280,7 @@ static void test_no_memory(void **state)
 
 static void test_close_takes_zeros(void **state)
 {
-    struct cellar_cells cells = {.device = NULL};
+    struct cellar_cells cells = {.window = NULL};
 
     (void)state;
     cellar_cells_close(&cells);

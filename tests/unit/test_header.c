@@ -5,7 +5,7 @@
 
 static void test_read_and_store(void **state)
 {
-    unsigned char expected[256], got[256];
+    unsigned char expected[256];
 
     (void)state;
     for (int with_window = 0; with_window < 2; with_window++) {
@@ -20,12 +20,6 @@ static void test_read_and_store(void **state)
                 assert_done(cellar_header_store(&stage->header, offset, expected + offset, length));
                 assert_memory_equal(stage->bytes, expected, 256);
             }
-        }
-        for (size_t length = 0; length <= 256; length += 8) {
-            memset(got, 0x11, sizeof got);
-            assert_done(cellar_header_read(&stage->header, got, length));
-            assert_memory_equal(got, expected, length);
-            assert_true(length == 256 || got[length] == 0x11);
         }
         assert_int_equal(stage->bytes[256], 0);
         close_stage(stage);
@@ -241,7 +235,6 @@ static void test_errors(void **state)
     struct cellar_state put = state_of(10, 1), got = state_of(5, 5);
     struct cellar_seen seen = {.any = false};
     enum cellar_key_verdict verdict;
-    unsigned char bytes[8];
     uint32_t flags;
 
     (void)state;
@@ -262,7 +255,6 @@ static void test_errors(void **state)
     fault_heal(&stage->fault);
     fault_fail(&stage->fault, FAULT_READ, 1, 3, -EIO);
     assert_result(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &key, &seen, &got, &verdict), -EIO);
-    assert_result(cellar_header_read(&stage->header, bytes, 8), -EIO);
     assert_result(cellar_header_flags(&stage->header, &flags), -EIO);
     fault_fail(&stage->fault, FAULT_SYNC, 1, 1, -EIO);
     assert_result(cellar_header_sync(&stage->header), -EIO);
