@@ -221,7 +221,7 @@ static int take(struct cellar_seen *seen, const uint64_t words[SLOT_WORDS], int 
     memcpy(seen->words, words, sizeof seen->words);
     seen->slot = which;
     seen->any = true;
-    *ret_state = cellar_slot_decode(words).state;
+    *ret_state = cellar_slot_state(words);
     return 0;
 }
 

@@ -89,6 +89,8 @@ bool cellar_config_equal(const struct cellar_config *a, const struct cellar_conf
 /* One slot of 32 bytes. key NULL: a disk-sync slot (the second hash repeats the first). */
 void cellar_slot_encode(const struct cellar_state *state, const struct cellar_key *key, void *ret_bytes);
 struct cellar_slot cellar_slot_decode(const void *bytes);
+/* The state alone, of a slot that is known to be valid: no hash. */
+struct cellar_state cellar_slot_state(const void *bytes);
 
 /* The verdict of a process-sync slot on a key; unknown where the slot is not valid or key is NULL. */
 enum cellar_key_verdict cellar_slot_key(const void *bytes, const struct cellar_key *key);

@@ -77,14 +77,20 @@ void cellar_slot_encode(const struct cellar_state *state, const struct cellar_ke
         memcpy(b + CELLAR_SLOT_AT_KEYED_HASH, b + CELLAR_SLOT_AT_HASH, CELLAR_HASH_BYTES);
 }
 
+struct cellar_state cellar_slot_state(const void *bytes)
+{
+    const unsigned char *b = bytes;
+
+    return (struct cellar_state){.next_index = cellar_load_le32(b + CELLAR_SLOT_AT_NEXT),
+                                 .root_index = cellar_load_le32(b + CELLAR_SLOT_AT_ROOT)};
+}
+
 struct cellar_slot cellar_slot_decode(const void *bytes)
 {
     const unsigned char *b = bytes;
     unsigned char hash[CELLAR_HASH_BYTES];
-    struct cellar_slot slot;
+    struct cellar_slot slot = {.state = cellar_slot_state(bytes)};
 
-    slot.state.root_index = cellar_load_le32(b + CELLAR_SLOT_AT_ROOT);
-    slot.state.next_index = cellar_load_le32(b + CELLAR_SLOT_AT_NEXT);
     cellar_hash96(NULL, 0, b + CELLAR_SLOT_AT_ROOT, 8, hash);
     slot.valid = memcmp(hash, b + CELLAR_SLOT_AT_HASH, CELLAR_HASH_BYTES) == 0;
     return slot;
