@@ -25,7 +25,6 @@ static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
         error = CELLAR_ECORRUPT; /* others cut the file: cells that were committed are gone */
     if (error == 0)
         error = cellar_device_grow(alloc->device, from, size_bytes);
-
     if (error == -ENOTSUP && size_bytes <= alloc->file_bytes)
         error = 0; /* a device of fixed size has all its space */
     if (error != 0)

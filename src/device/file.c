@@ -263,8 +263,8 @@ int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64
     error = allocate_and_resize(file->fd, allocate_from, old_size, size_bytes);
     if (error == 0 && size_bytes > old_size)
         error = sync_size(file, old_size);
-    if (error != 0 && ftruncate(file->fd, (off_t)old_size) != 0)
-        return error; /* the size may have grown: harmless, cells are only used once they are allocated */
+    if (error != 0) /* a size that stays grown is harmless: cells are only used once they are allocated */
+        (void)!ftruncate(file->fd, (off_t)old_size);
     return error;
 }
 
@@ -309,17 +309,25 @@ static int open_lock_description(struct cellar_file *file)
     return 0;
 }
 
+/* What a lock of the contract is in the file. */
+static struct flock range_of(enum cellar_device_lock lock, short type)
+{
+    bool writer = lock == CELLAR_LOCK_WRITER;
+
+    return (struct flock){.l_type = type,
+                          .l_whence = SEEK_SET,
+                          .l_start = writer ? WRITER_LOCK_AT : 0,
+                          .l_len = writer ? 1 : HEADER_LOCK_BYTES};
+}
+
 int cellar_file_lock(void *state, enum cellar_device_lock lock, uint64_t *ret_token)
 {
     struct cellar_file *file = state;
-    struct flock range = {.l_whence = SEEK_SET};
+    struct flock range = range_of(lock, lock == CELLAR_LOCK_HEADER_SHARED ? F_RDLCK : F_WRLCK);
     int error = open_lock_description(file);
 
     if (error != 0)
         return error;
-    range.l_type = lock == CELLAR_LOCK_HEADER_SHARED ? F_RDLCK : F_WRLCK;
-    range.l_start = lock == CELLAR_LOCK_WRITER ? WRITER_LOCK_AT : 0;
-    range.l_len = lock == CELLAR_LOCK_WRITER ? 1 : HEADER_LOCK_BYTES;
     if (fcntl(file->lock_fd, lock == CELLAR_LOCK_WRITER ? F_OFD_SETLK : F_OFD_SETLKW, &range) == 0) {
         *ret_token = 1;
         return 0;
@@ -330,13 +338,11 @@ int cellar_file_lock(void *state, enum cellar_device_lock lock, uint64_t *ret_to
 int cellar_file_unlock(void *state, enum cellar_device_lock lock, uint64_t token)
 {
     const struct cellar_file *file = state;
-    struct flock range = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    struct flock range = range_of(lock, F_UNLCK);
 
     (void)token;
     if (file->lock_fd < 0)
         return 0;
-    range.l_start = lock == CELLAR_LOCK_WRITER ? WRITER_LOCK_AT : 0;
-    range.l_len = lock == CELLAR_LOCK_WRITER ? 1 : HEADER_LOCK_BYTES;
     return fcntl(file->lock_fd, F_OFD_SETLK, &range) == 0 ? 0 : -errno;
 }
 

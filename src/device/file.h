@@ -33,7 +33,7 @@ int cellar_file_open(const char *path, int flags, unsigned mode, bool mapped, st
 
 /*
  * A store that is being made: a file under the hidden name .NAME.cellar-new, empty, locked for its writer. A leftover
- * of a crash is taken over; CELLAR_EBUSY: another process is making one just now.
+ * of a crash is removed; CELLAR_EBUSY: another process is making one just now.
  */
 int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, struct cellar_device **ret_device);
 
