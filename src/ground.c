@@ -52,6 +52,19 @@ int cellar_ground_map(struct cellar_ground *ground, const struct cellar_config *
     return result;
 }
 
+struct cellar_snapshot cellar_ground_snapshot(struct cellar_ground *ground, uint32_t bytes_per_cell,
+                                              const struct cellar_state *state)
+{
+    return (struct cellar_snapshot){
+        .window = ground->window,
+        .bytes_per_cell = bytes_per_cell,
+        .start_index = cellar_start_index(bytes_per_cell),
+        .next_index = state->next_index,
+        .root_index = state->root_index,
+        .cells = &ground->cells,
+    };
+}
+
 int cellar_ground_close(struct cellar_ground *ground, bool forked)
 {
     int error = 0;

@@ -373,12 +373,5 @@ void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *
 
 struct cellar_snapshot cellar_reader_snapshot(struct cellar_reader *reader)
 {
-    return (struct cellar_snapshot){
-        .window = reader->ground.window,
-        .bytes_per_cell = reader->config.bytes_per_cell,
-        .start_index = cellar_start_index(reader->config.bytes_per_cell),
-        .next_index = reader->state.next_index,
-        .root_index = reader->state.root_index,
-        .cells = &reader->ground.cells,
-    };
+    return cellar_ground_snapshot(&reader->ground, reader->config.bytes_per_cell, &reader->state);
 }

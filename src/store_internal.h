@@ -95,6 +95,10 @@ int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, ui
 int cellar_ground_map(struct cellar_ground *ground, const struct cellar_config *config, uint64_t limit_bytes,
                       enum cellar_device_choice choice, bool writable);
 
+/* The cells below the state's next index, by whatever way the ground has. */
+struct cellar_snapshot cellar_ground_snapshot(struct cellar_ground *ground, uint32_t bytes_per_cell,
+                                              const struct cellar_state *state);
+
 /* Ends all of it; the device too where it is owned. forked: leave the parent's locks alone. */
 int cellar_ground_close(struct cellar_ground *ground, bool forked);
 

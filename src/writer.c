@@ -481,12 +481,7 @@ struct cellar_snapshot cellar_writer_snapshot(struct cellar_writer *writer)
 {
     if (writer->reservations != NULL)
         (void)pour_reservations(writer); /* a failure poisons, and comes out at the next call */
-    return (struct cellar_snapshot){
-        .window = writer->ground->window,
-        .bytes_per_cell = writer->config.bytes_per_cell,
-        .start_index = cellar_start_index(writer->config.bytes_per_cell),
-        .next_index = writer->alloc.next_index,
-        .root_index = writer->root_index,
-        .cells = &writer->ground->cells,
-    };
+    return cellar_ground_snapshot(
+        writer->ground, writer->config.bytes_per_cell,
+        &(struct cellar_state){.next_index = writer->alloc.next_index, .root_index = writer->root_index});
 }

@@ -115,7 +115,6 @@ static int settle(struct cellar_writer *writer, const unsigned char header[CELLA
     }
     if (error == 0)
         error = cellar_header_publish(to, CELLAR_PAIR_PROCESS, &pick->adopted, &writer->key);
-    cellar_slot_encode(&pick->adopted, NULL, slot);
     if (error == 0 && disk_changes) {
         error = cellar_header_publish(to, CELLAR_PAIR_DISK, &pick->adopted, NULL);
         if (error == 0)
@@ -198,7 +197,7 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
     error = cellar_ground_map(writer->ground, &writer->config, writer->window_limit, writer->choice, true);
     if (error == 0 && writer->ground->window != NULL)
         error = secure_space(writer, pick.adopted.next_index, &file_bytes);
-    if (error == CELLAR_NONE && (pages_allowed || writer->choice == CELLAR_DEVICE_MAPPED))
+    if (error == CELLAR_NONE && pages_allowed) /* the window was wanted, and no other device comes after this one */
         error = -ENOTSUP;
     if (error == 0 && writer->ground->window == NULL && !pages_allowed)
         error = CELLAR_NONE;
@@ -452,8 +451,8 @@ static int format_device(struct cellar_writer *writer, uint64_t *ret_file_bytes)
 {
     int error = cellar_ground_format(writer->ground, writer, writer->initial_cells, ret_file_bytes);
 
-    if (error != 0 && cellar_device_trim(writer->ground->device, 0) != 0)
-        return error;
+    if (error != 0)
+        (void)!cellar_device_trim(writer->ground->device, 0);
     return error;
 }
 
