@@ -160,6 +160,12 @@ class Creation(PutTest):
         self.assertIn(self.store.encode(), done.stderr)
         self.assertEqual((done.stdout, self.read("store")), (b"", before))
 
+    def test_no_store_for_a_missing_input(self):
+        """A first input that isn't there leaves no store that would be in the way of the next try."""
+        done = self.expect(SYSTEM, "cellput", "--create", "--max-index", MAX_INDEX, self.store, self.path("none"))
+        self.assertIn(b"none", done.stderr)
+        self.assertFalse(os.path.exists(self.store))
+
     def test_missing_store(self):
         done = self.expect(SYSTEM, "cellput", self.store, stdin=b"x")
         self.assertIn(b"--create", done.stderr)

@@ -247,6 +247,39 @@ static void test_broken_for_a_while(void **state)
     assert_true(expect_look(&for_ever, &mine, CELLAR_ECORRUPT, 0, CELLAR_KEY_UNKNOWN) < 100);
 }
 
+/*
+ * A writer that republishes a state under the reader's key and stands still in the middle of #1 leaves a slot that
+ * holds, says "another key", and reads the same again and again; #2 is no witness for it. When the writer goes on the
+ * key is the right one. If it never does, another writer is concluded after all.
+ */
+static void test_standing_still_in_the_first_slot(void **state)
+{
+    struct stage *stage = open_stage(false, false);
+    struct script script = {.stage = stage};
+    struct cellar_key mine = key_of(1), old = key_of(2);
+    struct cellar_seen seen = {.any = false};
+    struct cellar_state got = state_of(0, 0);
+    enum cellar_key_verdict verdict;
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        add_step(&script, 10, &old, false);
+        script.steps[i][12] ^= 1; /* the keyed hash of #1 is half of one, half of the other */
+    }
+    add_step(&script, 10, &mine, false);
+    stage->fault.before = next_step;
+    stage->fault.before_user = &script;
+    assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &mine, &seen, &got, &verdict));
+    assert_int_equal(verdict, CELLAR_KEY_GOOD);
+    assert_int_equal(got.next_index, 10);
+    script.step_count = 6;
+    script.looks = 0;
+    seen.any = false;
+    assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &mine, &seen, &got, &verdict));
+    assert_int_equal(verdict, CELLAR_KEY_BAD);
+    close_stage(stage);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_good_at_once),
         cmocka_unit_test(test_bad_when_seen_twice),
         cmocka_unit_test(test_broken_for_a_while),
+        cmocka_unit_test(test_standing_still_in_the_first_slot),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
