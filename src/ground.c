@@ -1,5 +1,6 @@
 /* ground.c - the file under a handle, and the ways into it. */
 #include "base/diagnose.h"
+#include "device/device.h"
 #include "store_internal.h"
 
 #include <errno.h>
@@ -15,6 +16,70 @@ int cellar_ground_new(const struct cellar_fork_page *fork_page, struct cellar_gr
     ground->fork_page = fork_page;
     *ret_ground = ground;
     return 0;
+}
+
+int cellar_ground_place(struct cellar_ground *ground, struct cellar_device *device, bool owned)
+{
+    int error;
+
+    if (cellar_device_block_bytes(device) == 1) {
+        ground->device = device;
+        ground->owned = owned;
+        return 0;
+    }
+    error = owned ? cellar_device_open_bytes(device, &ground->device)
+                  : cellar_device_open_bytes_over(device, &ground->device);
+    ground->owned = owned && error == 0;
+    ground->wrapped = !owned && error == 0;
+    return error;
+}
+
+bool cellar_ground_has_slack(const struct cellar_device *device)
+{
+    uint64_t length_bytes;
+
+    if (cellar_file_length(device, &length_bytes) != CELLAR_NONE)
+        return false;
+    return cellar_device_is_fixed(device) || cellar_device_block_bytes(cellar_device_inner(device)) > 1;
+}
+
+/* The bytes of the cells that a device of this size can hold: whole ones, at most max index. */
+static uint64_t usable_bytes(const struct cellar_config *config, uint64_t size_bytes)
+{
+    uint64_t most_bytes = (uint64_t)config->max_index * config->bytes_per_cell;
+
+    if (size_bytes > most_bytes)
+        return most_bytes;
+    return size_bytes - size_bytes % config->bytes_per_cell;
+}
+
+int cellar_ground_file_bytes(struct cellar_device *device, const struct cellar_config *config, uint64_t *ret_file_bytes)
+{
+    int error = cellar_device_size(device, ret_file_bytes);
+
+    if (error == 0 && cellar_ground_has_slack(device))
+        *ret_file_bytes = usable_bytes(config, *ret_file_bytes);
+    return error;
+}
+
+enum cellar_file_kind cellar_ground_kind(enum cellar_device_choice choice)
+{
+    if (choice == CELLAR_DEVICE_PAGES)
+        return CELLAR_FILE_PREAD;
+    return choice == CELLAR_DEVICE_DIRECT ? CELLAR_FILE_DIRECT : CELLAR_FILE_MAPPED;
+}
+
+int cellar_ground_refuse_file(int error, const char *path, enum cellar_file_kind kind,
+                              struct cellar_diagnostic *diagnostic)
+{
+    if (error == -EINVAL && cellar_file_names_block_device(path))
+        return cellar_diagnose(diagnostic, error, path, CELLAR_OFFSET_NONE,
+                               "found a block device, expected a regular file; open it with cellar_device_open_block, "
+                               "and the store on that device");
+    if (error == -EINVAL && kind == CELLAR_FILE_DIRECT)
+        return cellar_diagnose(diagnostic, error, path, CELLAR_OFFSET_NONE,
+                               "found no regular file, or a file system without O_DIRECT");
+    return error;
 }
 
 int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,
@@ -35,16 +100,24 @@ int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, ui
 int cellar_ground_map(struct cellar_ground *ground, const struct cellar_config *config, uint64_t limit_bytes,
                       enum cellar_device_choice choice, bool writable)
 {
-    uint64_t wanted = (uint64_t)config->max_index * config->bytes_per_cell;
+    uint64_t wanted = (uint64_t)config->max_index * config->bytes_per_cell, capacity_bytes, size_bytes;
     int result;
 
     ground->window = NULL;
     ground->window_bytes = 0;
-    if (choice == CELLAR_DEVICE_PAGES)
+    if (choice == CELLAR_DEVICE_PAGES || choice == CELLAR_DEVICE_DIRECT)
         return 0;
     if (limit_bytes > 0 && limit_bytes < wanted)
         wanted = limit_bytes;
-    result = cellar_device_window(ground->device, wanted, writable, &ground->window, &ground->window_bytes);
+    capacity_bytes = wanted;
+    if (cellar_ground_has_slack(ground->device)) { /* a window is never less than the device */
+        result = cellar_device_size(ground->device, &size_bytes);
+        if (result != 0)
+            return result;
+        if (size_bytes > capacity_bytes)
+            capacity_bytes = size_bytes;
+    }
+    result = cellar_device_window(ground->device, capacity_bytes, writable, &ground->window, &ground->window_bytes);
     if (result == 0 && ground->window_bytes > wanted)
         ground->window_bytes = wanted;
     if (result == CELLAR_NONE)
@@ -75,7 +148,7 @@ int cellar_ground_close(struct cellar_ground *ground, bool forked)
         cellar_header_close(&ground->header);
     if (ground->device != NULL && forked)
         cellar_device_forget(ground->device);
-    if (ground->device != NULL && ground->owned)
+    if (ground->device != NULL && (ground->owned || ground->wrapped))
         error = cellar_device_close(ground->device);
     else if (ground->locked && !forked)
         cellar_device_unlock(ground->device, CELLAR_LOCK_WRITER);
@@ -118,6 +191,8 @@ int cellar_ground_examine(struct cellar_device *device, const char *path, unsign
         return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, at, "found %" PRIu32 ", expected %s",
                                at == CELLAR_AT_MAX_INDEX ? ret_config->max_index : ret_config->bytes_per_cell,
                                expected);
+    if (cellar_ground_has_slack(device))
+        file_bytes = usable_bytes(ret_config, file_bytes);
     if (file_bytes % ret_config->bytes_per_cell != 0)
         return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, file_bytes,
                                "found a file of %" PRIu64 " bytes, expected a whole number of cells of %" PRIu32,

@@ -42,7 +42,7 @@ static int check_reach(struct cellar_reader *reader, const struct cellar_state *
                                "found next index %" PRIu32 ", expected at least the first usable cell, %" PRIu32,
                                state->next_index, cellar_start_index(reader->config.bytes_per_cell));
     if (needed > reader->file_bytes) {
-        error = cellar_device_size(reader->ground.device, &reader->file_bytes);
+        error = cellar_ground_file_bytes(reader->ground.device, &reader->config, &reader->file_bytes);
         if (error != 0)
             return error;
     }
@@ -177,7 +177,7 @@ static int check(struct cellar_reader *reader)
 
     if (cellar_forked(reader->fork_page))
         return CELLAR_EFORKED;
-    error = cellar_device_size(reader->ground.device, &file_bytes);
+    error = cellar_ground_file_bytes(reader->ground.device, &reader->config, &file_bytes);
     if (error != 0)
         return error;
     if (file_bytes < needed_bytes(reader, reader->state.next_index))
@@ -267,14 +267,18 @@ static int adopt(struct cellar_reader *reader, const struct cellar_reader_option
     return error == 0 ? settle(reader, options) : error;
 }
 
-static int open_as(struct cellar_reader *reader, const struct cellar_reader_options *options, bool mapped)
+static int open_as(struct cellar_reader *reader, const struct cellar_reader_options *options)
 {
-    int error = cellar_file_open(reader->path, CELLAR_OPEN_READ, 0, mapped, &reader->ground.device);
+    enum cellar_file_kind kind = cellar_ground_kind(options->device);
+    struct cellar_device *device;
+    int error = cellar_file_open(reader->path, CELLAR_OPEN_READ, 0, kind, &device);
 
     if (error != 0)
+        return cellar_ground_refuse_file(error, reader->path, kind, &reader->diagnostic);
+    error = cellar_ground_place(&reader->ground, device, true);
+    if (error != 0)
         return error;
-    reader->ground.owned = true;
-    error = adopt(reader, options, !mapped || options->device == CELLAR_DEVICE_MAPPED);
+    error = adopt(reader, options, kind != CELLAR_FILE_MAPPED || options->device == CELLAR_DEVICE_MAPPED);
     if (error == CELLAR_ERETIRED)
         error = -ESTALE; /* replaced between our open and now: the path names the new store */
     if (error != 0)
@@ -306,19 +310,16 @@ int cellar_reader_open(const char *path, const struct cellar_reader_options *opt
 {
     struct cellar_reader *reader = NULL;
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
-    bool mapped = wanted.device != CELLAR_DEVICE_PAGES;
     int error = new_reader(path, &reader);
 
     if (error != 0)
         return refuse(reader, error, path, &wanted);
     for (int attempt = 0; attempt < CELLAR_OPEN_ATTEMPTS_MAX; attempt++) {
-        error = open_as(reader, &wanted, mapped);
-        if (error == CELLAR_NONE) {
-            mapped = false;
+        error = open_as(reader, &wanted);
+        if (error == CELLAR_NONE)
             wanted.device = CELLAR_DEVICE_PAGES;
-        } else if (error != -ESTALE) {
+        else if (error != -ESTALE)
             break;
-        }
     }
     if (error == 0) {
         *ret_reader = reader;
@@ -334,10 +335,10 @@ int cellar_reader_open_on(struct cellar_device *device, const struct cellar_read
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
     int error = new_reader(NULL, &reader);
 
-    if (error == 0) {
-        reader->ground.device = device;
+    if (error == 0)
+        error = cellar_ground_place(&reader->ground, device, false);
+    if (error == 0)
         error = adopt(reader, &wanted, true);
-    }
     if (error != 0)
         return refuse(reader, error, NULL, &wanted);
     *ret_reader = reader;

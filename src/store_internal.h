@@ -7,6 +7,7 @@
 #include "cell/cells.h"
 #include "cell/header.h"
 #include "cell/header_pick.h"
+#include "device/file.h"
 #include "format/format.h"
 
 #include <cellar/store.h>
@@ -18,9 +19,10 @@ enum { CELLAR_OPEN_ATTEMPTS_MAX = 100 };
 
 /* A file (or a device of the caller's) and the ways into it: what truncate replaces as a whole. */
 struct cellar_ground {
-    struct cellar_device *device;
-    bool owned;   /* closed with the handle */
-    void *window; /* NULL: the pages path */
+    struct cellar_device *device; /* byte-addressed */
+    bool owned;                   /* a file of the library's own */
+    bool wrapped;                 /* a device in bytes over one of the caller's, which stays open */
+    void *window;                 /* NULL: the pages path */
     uint64_t window_bytes;
     struct cellar_header header;
     struct cellar_cells cells;
@@ -85,6 +87,24 @@ struct cellar_reader {
 
 /* An empty one, to be freed with free after its close. -ENOMEM. */
 int cellar_ground_new(const struct cellar_fork_page *fork_page, struct cellar_ground **ret_ground);
+
+/* Puts the ground on a device; one in blocks is made one in bytes. owned: it is closed with the ground, and where this
+ * fails. -ENOMEM. */
+int cellar_ground_place(struct cellar_ground *ground, struct cellar_device *device, bool owned);
+
+/* True on devices whose size is not the store's: of fixed size, or in blocks. A file's length always is the store's. */
+bool cellar_ground_has_slack(const struct cellar_device *device);
+
+/* The bytes of the store's cells, as far as the device says: where it has slack, as many as it and max index allow. */
+int cellar_ground_file_bytes(struct cellar_device *device, const struct cellar_config *config,
+                             uint64_t *ret_file_bytes);
+
+/* What a choice opens files as. */
+enum cellar_file_kind cellar_ground_kind(enum cellar_device_choice choice);
+
+/* Says what is wrong with a file that could not be opened as that kind, where error alone does not. Returns error. */
+int cellar_ground_refuse_file(int error, const char *path, enum cellar_file_kind kind,
+                              struct cellar_diagnostic *diagnostic);
 
 /* Header and cells over ground->device, with or without ground->window. */
 int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,

@@ -41,6 +41,11 @@ int cellar_writer_poison(struct cellar_writer *writer, int error)
     return error;
 }
 
+static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)
+{
+    return (uint64_t)index * writer->config.bytes_per_cell;
+}
+
 void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
                          uint64_t file_bytes, bool durable)
 {
@@ -76,11 +81,6 @@ static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret
     int error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
 
     return error == 0 || is_harmless(error) ? error : cellar_writer_poison(writer, error);
-}
-
-static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)
-{
-    return (uint64_t)index * writer->config.bytes_per_cell;
 }
 
 static struct cellar_state committed_state(const struct cellar_writer *writer)
@@ -344,9 +344,7 @@ static int make_durable(struct cellar_writer *writer, const struct cellar_state 
     int error = to > from ? cellar_device_sync(writer->ground->device, from, to - from) : 0;
 
     if (error == 0)
-        error = cellar_header_publish(&writer->ground->header, CELLAR_PAIR_DISK, state, NULL);
-    if (error == 0)
-        error = cellar_header_sync(&writer->ground->header);
+        error = cellar_header_persist(&writer->ground->header, state);
     if (error != 0)
         return error;
     writer->synced_next = state->next_index;

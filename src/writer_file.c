@@ -1,5 +1,5 @@
 /* writer_file.c - making the file of a store, and the handle of its writer. */
-#include "device/file.h"
+#include "device/device.h"
 #include "store_internal.h"
 
 #include <errno.h>
@@ -77,11 +77,30 @@ static int first_cells(const struct cellar_writer *writer, uint32_t initial_cell
     return 0;
 }
 
+/* Writes the header, and on a device that may hold anything the zeros up to the first usable cell. */
+static int write_header(struct cellar_ground *ground, const struct cellar_writer *writer,
+                        const struct cellar_state *empty)
+{
+    size_t length_bytes = (size_t)empty->next_index * writer->config.bytes_per_cell;
+    unsigned char *header = calloc(1, length_bytes);
+    struct iovec part = {.iov_base = header,
+                         .iov_len = cellar_device_is_fixed(ground->device) ? length_bytes : CELLAR_HEADER_BYTES};
+    int error;
+
+    if (header == NULL)
+        return -ENOMEM;
+    cellar_config_encode(&writer->config, header);
+    for (int name = 0; name < CELLAR_SLOT_COUNT; name++)
+        cellar_slot_encode(empty, name < CELLAR_PROCESS_1 ? NULL : &writer->key,
+                           header + cellar_slot_offset((enum cellar_slot_name)name));
+    error = cellar_device_write(ground->device, &part, 1, 0);
+    free(header);
+    return error;
+}
+
 int cellar_ground_format(struct cellar_ground *ground, const struct cellar_writer *writer, uint32_t initial_cells,
                          uint64_t *ret_file_bytes)
 {
-    unsigned char header[CELLAR_HEADER_BYTES] = {0};
-    struct iovec part = {.iov_base = header, .iov_len = sizeof header};
     struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
     uint64_t cells, file_bytes;
     int error = first_cells(writer, initial_cells, &cells);
@@ -89,10 +108,6 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     if (error != 0)
         return error;
     file_bytes = cells * writer->config.bytes_per_cell;
-    cellar_config_encode(&writer->config, header);
-    for (int name = 0; name < CELLAR_SLOT_COUNT; name++)
-        cellar_slot_encode(&empty, name < CELLAR_PROCESS_1 ? NULL : &writer->key,
-                           header + cellar_slot_offset((enum cellar_slot_name)name));
     error = cellar_device_grow(ground->device, 0, file_bytes);
     if (cellar_alloc_is_full(error) && initial_cells == 0) { /* not a whole step, but a store */
         file_bytes = (uint64_t)empty.next_index * writer->config.bytes_per_cell;
@@ -101,7 +116,7 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     if (error == 0)
         error = cellar_ground_map(ground, &writer->config, writer->window_limit, writer->choice, true);
     if (error == 0)
-        error = cellar_device_write(ground->device, &part, 1, 0);
+        error = write_header(ground, writer, &empty);
     if (error == 0)
         error = cellar_device_sync(ground->device, 0, file_bytes);
     if (error == 0)
@@ -122,17 +137,19 @@ static int take_mode(const struct cellar_ground *ground, const struct cellar_wri
 /* On a file system that copies on write the store runs on the pread device: a store into a mapping could meet a full
  * disk. */
 static int create_as(struct cellar_ground *ground, const struct cellar_writer *writer, uint32_t initial_cells,
-                     bool mapped, uint64_t *ret_file_bytes)
+                     enum cellar_file_kind kind, uint64_t *ret_file_bytes)
 {
-    int error = cellar_file_create_hidden(writer->real_path, writer->file_mode, mapped, &ground->device);
+    struct cellar_device *device;
+    int error = cellar_file_create_hidden(writer->real_path, writer->file_mode, kind, &device);
 
     if (error != 0)
         return error;
-    ground->owned = true;
-    error = take_mode(ground, writer);
+    error = cellar_ground_place(ground, device, true);
+    if (error == 0)
+        error = take_mode(ground, writer);
     if (error == 0)
         error = cellar_ground_format(ground, writer, initial_cells, ret_file_bytes);
-    if (error == 0 && mapped && ground->window == NULL)
+    if (error == 0 && kind == CELLAR_FILE_MAPPED && ground->window == NULL)
         error = CELLAR_NONE;
     if (error != 0) {
         cellar_file_discard_hidden(writer->real_path);
@@ -144,11 +161,9 @@ static int create_as(struct cellar_ground *ground, const struct cellar_writer *w
 int cellar_ground_create_hidden(struct cellar_ground *ground, const struct cellar_writer *writer,
                                 uint32_t initial_cells, uint64_t *ret_file_bytes)
 {
-    int error = CELLAR_NONE;
+    int error = create_as(ground, writer, initial_cells, cellar_ground_kind(writer->choice), ret_file_bytes);
 
-    if (writer->choice != CELLAR_DEVICE_PAGES)
-        error = create_as(ground, writer, initial_cells, true, ret_file_bytes);
     if (error == CELLAR_NONE)
-        error = create_as(ground, writer, initial_cells, false, ret_file_bytes);
+        error = create_as(ground, writer, initial_cells, CELLAR_FILE_PREAD, ret_file_bytes);
     return error;
 }

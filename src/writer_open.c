@@ -1,7 +1,7 @@
 /* writer_open.c - from a path or a device to a writer that stands at a state: create, open, repair. */
 #include "base/bytes.h"
 #include "base/diagnose.h"
-#include "device/file.h"
+#include "device/device.h"
 #include "store_internal.h"
 
 #include <errno.h>
@@ -15,6 +15,10 @@
 /* No folio of Linux's page cache is larger (8 MiB: MAX_XAS_ORDER with pages of 4 KiB); they are aligned to their size.
  */
 enum { FOLIO_BYTES_MAX = 8 << 20 };
+
+/* So many bytes of a device of fixed size must be zero before a store is made on it: there every file system and table
+ * of partitions has something. */
+enum { BLANK_BYTES = 4096 };
 
 static struct cellar_diagnostic *diagnostic_of(const struct cellar_writer_options *options)
 {
@@ -115,11 +119,8 @@ static int settle(struct cellar_writer *writer, const unsigned char header[CELLA
     }
     if (error == 0)
         error = cellar_header_publish(to, CELLAR_PAIR_PROCESS, &pick->adopted, &writer->key);
-    if (error == 0 && disk_changes) {
-        error = cellar_header_publish(to, CELLAR_PAIR_DISK, &pick->adopted, NULL);
-        if (error == 0)
-            error = cellar_header_sync(to);
-    }
+    if (error == 0 && disk_changes)
+        error = cellar_header_persist(to, &pick->adopted);
     return error;
 }
 
@@ -165,6 +166,13 @@ static int secure_space(const struct cellar_writer *writer, uint32_t next_index,
     return error == -EOPNOTSUPP || error == -ENOSYS || cellar_alloc_is_full(error) ? CELLAR_NONE : error;
 }
 
+/* Whether the window has the cells below next: on a device that is longer than the store it may be shorter than either.
+ * */
+static bool reaches(const struct cellar_writer *writer, uint32_t next_index)
+{
+    return (uint64_t)next_index * writer->config.bytes_per_cell <= writer->ground->window_bytes;
+}
+
 /*
  * Opens what lies on writer->ground->device, which is locked. Nothing is written before everything has been checked.
  * CELLAR_NONE: there is no window, and the caller may want another device (only where pages_allowed is false).
@@ -197,6 +205,8 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
     error = cellar_ground_map(writer->ground, &writer->config, writer->window_limit, writer->choice, true);
     if (error == 0 && writer->ground->window != NULL)
         error = secure_space(writer, pick.adopted.next_index, &file_bytes);
+    if (error == 0 && writer->ground->window != NULL && !reaches(writer, pick.adopted.next_index))
+        error = CELLAR_EWINDOW;
     if (error == CELLAR_NONE && pages_allowed) /* the window was wanted, and no other device comes after this one */
         error = -ENOTSUP;
     if (error == 0 && writer->ground->window == NULL && !pages_allowed)
@@ -214,21 +224,26 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
 }
 
 /* One attempt at the file under writer->path. -ESTALE: the path names another file by now. CELLAR_NONE: no window. */
-static int open_as(struct cellar_writer *writer, const struct cellar_config *expected, bool mapped,
+static int open_as(struct cellar_writer *writer, const struct cellar_config *expected,
                    const struct cellar_writer_options *options)
 {
-    int error = cellar_file_open(writer->path, CELLAR_OPEN_WRITE, 0, mapped, &writer->ground->device);
+    enum cellar_file_kind kind = cellar_ground_kind(writer->choice);
+    struct cellar_device *device;
+    int error = cellar_file_open(writer->path, CELLAR_OPEN_WRITE, 0, kind, &device);
 
     if (error != 0)
+        return cellar_ground_refuse_file(error, writer->path, kind, diagnostic_of(options));
+    error = cellar_ground_place(writer->ground, device, true);
+    if (error != 0)
         return error;
-    writer->ground->owned = true;
     error = cellar_device_lock(writer->ground->device, CELLAR_LOCK_WRITER);
     if (error == 0 && cellar_file_is_at(writer->ground->device, writer->path) != 0)
         error = -ESTALE;
     if (error == 0 && (writer->real_path = realpath(writer->path, NULL)) == NULL)
         error = -errno;
     if (error == 0)
-        error = adopt(writer, expected, !mapped || writer->choice == CELLAR_DEVICE_MAPPED, diagnostic_of(options));
+        error = adopt(writer, expected, kind != CELLAR_FILE_MAPPED || writer->choice == CELLAR_DEVICE_MAPPED,
+                      diagnostic_of(options));
     if (error != 0) {
         cellar_ground_close(writer->ground, false);
         free(writer->real_path);
@@ -241,20 +256,16 @@ static int open_path(const char *path, const struct cellar_config *expected,
                      const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
 {
     struct cellar_writer *writer;
-    bool mapped;
     int error = cellar_writer_new(path, options, &writer);
 
     if (error != 0)
         return error;
-    mapped = writer->choice != CELLAR_DEVICE_PAGES;
     for (int attempt = 0; attempt < CELLAR_OPEN_ATTEMPTS_MAX; attempt++) {
-        error = open_as(writer, expected, mapped, options);
-        if (error == CELLAR_NONE) {
-            mapped = false;
+        error = open_as(writer, expected, options);
+        if (error == CELLAR_NONE)
             writer->choice = CELLAR_DEVICE_PAGES;
-        } else if (error != -ESTALE) {
+        else if (error != -ESTALE)
             break;
-        }
     }
     if (error != 0) {
         cellar_writer_free(writer);
@@ -317,7 +328,7 @@ static void begin_empty(struct cellar_writer *writer, uint64_t file_bytes)
     cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
 }
 
-static int create_path(struct cellar_writer *writer)
+static int create_path(struct cellar_writer *writer, struct cellar_diagnostic *diagnostic)
 {
     struct stat status;
     uint64_t file_bytes;
@@ -329,7 +340,7 @@ static int create_path(struct cellar_writer *writer)
     if (error == 0)
         error = cellar_ground_create_hidden(writer->ground, writer, writer->initial_cells, &file_bytes);
     if (error != 0)
-        return error;
+        return cellar_ground_refuse_file(error, writer->path, cellar_ground_kind(writer->choice), diagnostic);
     error = cellar_file_publish(writer->ground->device, writer->real_path, NULL, &renamed);
     if (error != 0) {
         if (!renamed)
@@ -363,7 +374,7 @@ static int create(const char *path, const struct cellar_config *config, const st
     if (error != 0)
         return error;
     writer->config = *config;
-    error = create_path(writer);
+    error = create_path(writer, diagnostic_of(options));
     if (error != 0) {
         cellar_writer_free(writer);
         return error;
@@ -410,14 +421,18 @@ int cellar_writer_open_or_create(const char *path, const struct cellar_config *c
     return error == 0 ? 0 : explain(error, path, "open or create for write", options);
 }
 
-/* The header is written in pieces of 4 bytes and more; cells, of any size, may begin and end anywhere. */
-static int take_device(struct cellar_device *device)
+/* Places the ground on a device of the caller's, and locks it. */
+static int take_device(struct cellar_ground *ground, struct cellar_device *device)
 {
+    int error;
+
     if (!cellar_device_writable(device))
         return -EROFS;
-    if (cellar_device_block_bytes(device) > 1)
-        return -ENOTSUP;
-    return cellar_device_lock(device, CELLAR_LOCK_WRITER);
+    error = cellar_ground_place(ground, device, false);
+    if (error == 0)
+        error = cellar_device_lock(ground->device, CELLAR_LOCK_WRITER);
+    ground->locked = error == 0;
+    return error;
 }
 
 int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writer_options *options,
@@ -430,15 +445,11 @@ int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writ
     error = cellar_writer_new(NULL, options, &writer);
     if (error != 0)
         return explain(error, NULL, "open for write", options);
-    error = take_device(device);
-    if (error == 0) {
-        writer->ground->device = device;
-        writer->ground->locked = true;
+    error = take_device(writer->ground, device);
+    if (error == 0)
         error = adopt(writer, NULL, true, diagnostic_of(options));
-        if (error != 0)
-            cellar_ground_close(writer->ground, false);
-    }
     if (error != 0) {
+        cellar_ground_close(writer->ground, false);
         cellar_writer_free(writer);
         return explain(error, NULL, "open for write", options);
     }
@@ -449,25 +460,43 @@ int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writ
 /* A device that could not be formatted is left empty, as it was. */
 static int format_device(struct cellar_writer *writer, uint64_t *ret_file_bytes)
 {
+    static const unsigned char zeros[CELLAR_HEADER_BYTES];
+    struct iovec part = {.iov_base = (void *)(uintptr_t)zeros, .iov_len = sizeof zeros};
     int error = cellar_ground_format(writer->ground, writer, writer->initial_cells, ret_file_bytes);
 
-    if (error != 0)
+    if (error != 0 && cellar_device_is_fixed(writer->ground->device))
+        (void)!cellar_device_write(writer->ground->device, &part, 1, 0);
+    else if (error != 0)
         (void)!cellar_device_trim(writer->ground->device, 0);
     return error;
+}
+
+/* -EEXIST unless nothing is on the device: it has no bytes, or is of fixed size and begins with zeros. */
+static int check_blank(struct cellar_device *device)
+{
+    unsigned char bytes[BLANK_BYTES];
+    uint64_t size_bytes;
+    int error = cellar_device_size(device, &size_bytes);
+
+    if (error != 0 || size_bytes == 0)
+        return error;
+    if (!cellar_device_is_fixed(device))
+        return -EEXIST;
+    if (size_bytes > sizeof bytes)
+        size_bytes = sizeof bytes;
+    error = cellar_device_read(device, bytes, (size_t)size_bytes, 0);
+    if (error != 0)
+        return error;
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, (size_t)size_bytes - 1) == 0 ? 0 : -EEXIST;
 }
 
 static int create_on(struct cellar_writer *writer, struct cellar_device *device)
 {
     uint64_t file_bytes;
-    int error = take_device(device);
+    int error = take_device(writer->ground, device);
 
-    if (error != 0)
-        return error;
-    writer->ground->device = device;
-    writer->ground->locked = true;
-    error = cellar_device_size(device, &file_bytes);
-    if (error == 0 && file_bytes > 0)
-        error = -EEXIST;
+    if (error == 0)
+        error = check_blank(writer->ground->device);
     if (error == 0)
         error = format_device(writer, &file_bytes);
     if (error != 0) {

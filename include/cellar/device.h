@@ -63,6 +63,10 @@ struct cellar_device_ops {
      * a negative error. NULL: read-only. */
     ssize_t (*write)(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset);
 
+    /* As write, and durable when it returns, as by a sync of what was written (FUA). NULL, or -ENOTSUP
+     * now: write, then sync. */
+    ssize_t (*write_durable)(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset);
+
     /* Makes [offset, offset + length_bytes) durable, whether it was written by write or by stores into
      * the window. NULL: nothing on this device is ever durable (memory). */
     int (*sync)(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes);
@@ -70,7 +74,8 @@ struct cellar_device_ops {
     /* Makes the device at least size_bytes long, with [allocate_from, size_bytes) really there: no later
      * write or store below size_bytes fails for lack of space. New bytes read as zero; bytes from
      * allocate_from on may be zeroed; the new size is durable on return. On failure nothing below the old
-     * size has changed. NULL: fixed size. */
+     * size has changed. size_bytes may end within a block: the device then is at least that long, and its size whole
+     * blocks. NULL: fixed size; cellar_device_grow then succeeds up to it, and is -ENOSPC beyond. */
     int (*grow)(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes);
 
     /* Gives space at the end back: the device becomes size_bytes long. Nobody reads past that. NULL: no. */
@@ -87,6 +92,11 @@ struct cellar_device_ops {
      * never. */
     int (*window)(void *state, uint64_t capacity_bytes, bool writable, void **ret_base, uint64_t *ret_capacity_bytes);
 
+    /* A descriptor on which preadv(2) and, unless the device is read-only, pwritev(2) do what read and write do, so
+     * that io_uring can: for bytes in memory that lie at multiples of *ret_align_bytes, which is 1 or block_bytes at
+     * most. It stays the device's. A negative value, or NULL: there is none. */
+    int (*descriptor)(void *state, uint32_t *ret_align_bytes);
+
     /* The process forked and this is the child: let go of what must not be shared (close descriptors,
      * never unlock). Called instead of unlock, before close. NULL: nothing to do. */
     void (*forget)(void *state);
@@ -96,6 +106,13 @@ struct cellar_device_ops {
 };
 
 struct cellar_device;
+
+/* What reads and writes in the background run on. */
+enum cellar_io {
+    CELLAR_IO_AUTO = 0, /* io_uring where the kernel has it and the device a descriptor, threads elsewhere */
+    CELLAR_IO_URING,    /* io_uring, or -ENOTSUP; requests of devices without a descriptor go to threads all the same */
+    CELLAR_IO_THREADS,  /* threads alone */
+};
 
 /* Calls that reached the device, since open. Bytes are those transferred by read and write. */
 struct cellar_device_counters {
@@ -119,6 +136,7 @@ enum {
     CELLAR_OPEN_WRITE = 1,     /* read and write */
     CELLAR_OPEN_CREATE = 2,    /* with WRITE: create it, empty, if it isn't there */
     CELLAR_OPEN_EXCLUSIVE = 4, /* with CREATE: -EEXIST if it is there */
+    CELLAR_OPEN_DIRECT = 8,    /* not for the mapped file: past the kernel's page cache (O_DIRECT), in whole blocks */
 };
 
 /*
@@ -130,8 +148,30 @@ enum {
 CELLAR_API CELLAR_MUST_CHECK int cellar_device_open_file(const char *path, int flags, unsigned mode,
                                                          struct cellar_device **ret_device);
 
-/* The same file by pread and pwrite alone: no mapping, no window, sync by fdatasync. */
+/*
+ * The same file by pread and pwrite alone: no mapping, no window, sync by fdatasync. With CELLAR_OPEN_DIRECT the device
+ * has blocks (cellar_device_block_bytes: what the file system asks of O_DIRECT): offsets and lengths are multiples of
+ * them, a file that ends within a block reads as if zeros followed and counts as that much longer; memory may lie
+ * anywhere, but is used without a copy only where it is aligned. -EINVAL: no O_DIRECT on this file system.
+ */
 CELLAR_API CELLAR_MUST_CHECK int cellar_device_open_pread(const char *path, int flags, unsigned mode,
+                                                          struct cellar_device **ret_device);
+
+/*
+ * A block device of the system (/dev/...), by pread and pwrite: of fixed size, sync by fdatasync; with
+ * CELLAR_OPEN_DIRECT in whole blocks (its logical block), else byte by byte through the kernel's page cache. flags
+ * READ, WRITE and DIRECT alone. -ENOTBLK: something else.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_device_open_block(const char *path, int flags,
+                                                          struct cellar_device **ret_device);
+
+/*
+ * A device in bytes over one in blocks: every read and write is widened to whole blocks, and what a write widens by is
+ * read first and written back as it is, one such write at a time. inner belongs to the new device, also where
+ * this fails; all else (name, locks, growth, size) is inner's, but a file that ends within a block is as long as it is.
+ * Nobody else may write to inner meanwhile. -ENOMEM.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_device_open_bytes(struct cellar_device *inner,
                                                           struct cellar_device **ret_device);
 
 /*
@@ -169,6 +209,11 @@ CELLAR_API bool cellar_device_lends(const struct cellar_device *device);
 CELLAR_API CELLAR_MUST_CHECK int cellar_device_write(struct cellar_device *device, const struct iovec *parts,
                                                      int part_count, uint64_t offset);
 
+/* The same, and what was written survives a power loss when this returns. Errors as write and sync: after a failure
+ * nothing may be assumed. */
+CELLAR_API CELLAR_MUST_CHECK int cellar_device_write_durable(struct cellar_device *device, const struct iovec *parts,
+                                                             int part_count, uint64_t offset);
+
 /* Makes the range durable: it survives a power loss from here on. After a failure nothing may be assumed of any byte
  * written since the last success, and a retry that succeeds proves nothing. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_device_sync(struct cellar_device *device, uint64_t offset,
@@ -197,6 +242,8 @@ CELLAR_API void cellar_device_forget(struct cellar_device *device);
 
 CELLAR_API bool cellar_device_writable(const struct cellar_device *device);
 CELLAR_API uint32_t cellar_device_block_bytes(const struct cellar_device *device);
+/* See descriptor in the table; negative: none. */
+CELLAR_API int cellar_device_descriptor(const struct cellar_device *device, uint32_t *ret_align_bytes);
 CELLAR_API const char *cellar_device_name(const struct cellar_device *device);
 CELLAR_API struct cellar_device_counters cellar_device_counters(const struct cellar_device *device);
 

@@ -84,6 +84,10 @@ enum cellar_device_choice {
     CELLAR_DEVICE_AUTO = 0, /* the mapped file; pages where the file system can't give a window */
     CELLAR_DEVICE_MAPPED,   /* the mapped file, or -ENOTSUP */
     CELLAR_DEVICE_PAGES,    /* pread and pwrite */
+    /* Past the kernel's page cache (O_DIRECT); -EINVAL where the file system has none. Who has the file open meanwhile
+     * should open it in this way too: the kernel brings mappings and its page cache in line with what is written past
+     * them, but not at every moment. On a device of the caller's: as PAGES. */
+    CELLAR_DEVICE_DIRECT,
 };
 
 enum cellar_mode { CELLAR_MODE_WRITER = 1, CELLAR_MODE_READER };
@@ -182,9 +186,11 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_open_or_create(const char *path, 
                                                               struct cellar_writer **ret_writer);
 
 /*
- * The same on a device of the caller's, who keeps it open until the writer is closed. create formats the device: it
- * must be empty (size 0) and grow; if that fails it is empty again. truncate is -ENOTSUP on such a store. -EROFS: the
- * device can't write. -ENOTSUP: it is not byte-addressed (block_bytes > 1).
+ * The same on a device of the caller's, who keeps it open until the writer is closed; of any block size. create formats
+ * the device: it must be empty (size 0) and grow, or be of fixed size and begin with 4096 bytes of zeros (or all of
+ * it), else -EEXIST; if formatting fails it is left so. A store on a device of fixed size ends with the device:
+ * -ENOSPC. There a power loss during create may leave a header that nobody takes for a store, nor for an empty device:
+ * zero it. truncate is -ENOTSUP on such a store. -EROFS: the device can't write.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_create_on(struct cellar_device *device,
                                                          const struct cellar_config *config,

@@ -25,8 +25,6 @@ static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
         error = CELLAR_ECORRUPT; /* others cut the file: cells that were committed are gone */
     if (error == 0)
         error = cellar_device_grow(alloc->device, from, size_bytes);
-    if (error == -ENOTSUP && size_bytes <= alloc->file_bytes)
-        error = 0; /* a device of fixed size has all its space */
     if (error != 0)
         return error;
     alloc->ready_index = ready_index;
@@ -54,7 +52,7 @@ static int grow(struct cellar_alloc *alloc, uint32_t required_index)
     if (target < required_index)
         return CELLAR_EWINDOW;
     error = make_ready(alloc, (uint32_t)target);
-    if (target > required_index && (cellar_alloc_is_full(error) || error == -ENOTSUP))
+    if (target > required_index && cellar_alloc_is_full(error))
         error = make_ready(alloc, required_index); /* not a whole step any more, but what is needed */
     return error;
 }

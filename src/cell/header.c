@@ -139,6 +139,36 @@ int cellar_header_publish(struct cellar_header *header, enum cellar_pair pair, c
     return store_slots(header, (int)pair, (int)pair + 1, slot);
 }
 
+/*
+ * Without a window one barrier less is needed where the device has durable writes: #1 is stored, then both in one
+ * durable write. Why #1 goes out twice:
+ *   - Only #2 in the durable write: nobody made #1 durable. A power loss after the flush has returned may find #1 old
+ *     and #2 new; #1 is the one that counts, so the flush is undone.
+ *   - Both in one write and nothing before it: while it is under way, neither may be whole; and a writer that dies in
+ *     it may leave it so.
+ * As it is, the second write stores into #1 what it holds. What a power loss finds before that is done: both slots lie
+ * in one sector, which a disk writes from its beginning, so #1 is old or broken and #2 old, or #1 new. The cells of
+ * either state are durable. The process-sync slots lie in the same sector; a device that makes less than that durable
+ * may lose them, and the next writer then finds disk sync ahead, which is no loss.
+ */
+int cellar_header_persist(struct cellar_header *header, const struct cellar_state *state)
+{
+    unsigned char pair[2 * CELLAR_SLOT_BYTES];
+    struct iovec part = {.iov_base = pair, .iov_len = sizeof pair};
+    int error;
+
+    if (header->window != NULL || header->compat) {
+        error = cellar_header_publish(header, CELLAR_PAIR_DISK, state, NULL);
+        return error == 0 ? cellar_header_sync(header) : error;
+    }
+    cellar_slot_encode(state, NULL, pair);
+    memcpy(pair + CELLAR_SLOT_BYTES, pair, CELLAR_SLOT_BYTES);
+    error = cellar_header_store(header, cellar_slot_offset(CELLAR_DISK_1), pair, CELLAR_SLOT_BYTES);
+    if (error == 0)
+        error = cellar_device_write_durable(header->device, &part, 1, cellar_slot_offset(CELLAR_DISK_1));
+    return error;
+}
+
 int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot)
 {
     return store_slots(header, (int)name, (int)name, slot);

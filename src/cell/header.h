@@ -37,6 +37,9 @@ int cellar_header_store(struct cellar_header *header, uint64_t offset, const voi
 int cellar_header_publish(struct cellar_header *header, enum cellar_pair pair, const struct cellar_state *state,
                           const struct cellar_key *key);
 
+/* Publishes the disk-sync pair, and makes it durable. The cells below next are durable already. */
+int cellar_header_persist(struct cellar_header *header, const struct cellar_state *state);
+
 /* Writes one slot as it is. */
 int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot);
 

@@ -92,77 +92,6 @@ static bool is_blocks(const struct cellar_device *device, uint64_t offset, uint6
     return ((offset | length_bytes) & (device->block_bytes - 1)) == 0;
 }
 
-/* No size is asked for first: a read that comes back empty has met the end. */
-int cellar_device_read(struct cellar_device *device, void *buffer, size_t length_bytes, uint64_t offset)
-{
-    unsigned char *to = buffer;
-    size_t done = 0;
-
-    if (length_bytes == 0)
-        return check_bounds(device, offset, 0);
-    if (length_bytes > INT64_MAX || offset > INT64_MAX - length_bytes)
-        return CELLAR_EBOUNDS;
-    if (!is_blocks(device, offset, length_bytes))
-        return -EINVAL;
-    count(&device->reads, 1);
-    while (done < length_bytes) {
-        ssize_t got = device->ops->read(device->state, to + done, length_bytes - done, offset + done);
-
-        if (got == 0)
-            return CELLAR_EBOUNDS;
-        if (got < 0 && got != -EINTR)
-            return (int)got;
-        if (got > 0)
-            done += (size_t)got;
-        if (done < length_bytes)
-            count(&device->retries, 1);
-    }
-    count(&device->bytes_read, length_bytes);
-    return 0;
-}
-
-bool cellar_device_lends(const struct cellar_device *device)
-{
-    return device->ops->load != NULL;
-}
-
-int cellar_device_load(struct cellar_device *device, uint64_t offset, size_t length_bytes, const void **ret_bytes)
-{
-    static const unsigned char empty[1];
-    void *copy;
-    int error = check_bounds(device, offset, length_bytes);
-
-    if (error != 0)
-        return error;
-    if (length_bytes == 0) {
-        *ret_bytes = empty;
-        return 0;
-    }
-    count(&device->loads, 1);
-    if (device->ops->load != NULL)
-        return device->ops->load(device->state, offset, length_bytes, ret_bytes);
-    copy = malloc(length_bytes);
-    if (copy == NULL)
-        return -ENOMEM;
-    error = cellar_device_read(device, copy, length_bytes, offset);
-    if (error != 0) {
-        free(copy);
-        return error;
-    }
-    *ret_bytes = copy;
-    return 0;
-}
-
-void cellar_device_release(struct cellar_device *device, const void *bytes, size_t length_bytes)
-{
-    if (length_bytes == 0)
-        return;
-    if (device->ops->load != NULL)
-        device->ops->release(device->state, bytes, length_bytes);
-    else
-        free((void *)(uintptr_t)bytes);
-}
-
 /* Fills batch with the parts from *part on, less skip_bytes of the first; returns how many there are and their sum. */
 static int gather(const struct iovec *parts, int part_count, int part, size_t skip_bytes, struct iovec *batch,
                   uint64_t *ret_bytes)
@@ -219,47 +148,247 @@ static void advance(const struct iovec *parts, int part_count, int *part, size_t
     }
 }
 
-int cellar_device_write(struct cellar_device *device, const struct iovec *parts, int part_count, uint64_t offset)
+/* Whether a read or write of these parts may start, and how many bytes it is. No size is asked for before a read: one
+ * that comes back empty has met the end. */
+static int check_transfer(struct cellar_device *device, bool writes, const struct iovec *parts, int part_count,
+                          uint64_t offset, uint64_t *ret_total_bytes)
 {
-    struct iovec batch[WRITE_PARTS_MAX];
-    uint64_t total = 0, done = 0;
-    size_t skip = 0;
-    int error, part = 0;
+    uint64_t total = 0;
+    bool blocks = true;
+    int error = 0;
 
-    if (device->ops->write == NULL)
+    if (writes && device->ops->write == NULL)
         return -EROFS;
-    if (device->forgotten)
+    if (writes && device->forgotten)
         return CELLAR_EFORKED;
     for (int i = 0; i < part_count; i++) {
-        if (parts[i].iov_len > UINT64_MAX / 2 - total)
+        if (parts[i].iov_len > INT64_MAX - total)
             return CELLAR_EBOUNDS;
         total += parts[i].iov_len;
+        blocks = blocks && (writes || is_blocks(device, 0, parts[i].iov_len));
     }
-    if (!is_blocks(device, offset, total))
+    if (!writes && total > 0 && offset > INT64_MAX - total)
+        return CELLAR_EBOUNDS;
+    if ((writes || total > 0) && (!blocks || !is_blocks(device, offset, total)))
         return -EINVAL;
-    error = check_bounds(device, offset, total);
-    if (error != 0)
-        return error;
-    count(&device->writes, 1);
-    while (done < total) {
+    if (writes || total == 0)
+        error = check_bounds(device, offset, total);
+    if (error == 0)
+        *ret_total_bytes = total;
+    return error;
+}
+
+int cellar_device_begin(struct cellar_device *device, bool writes, const struct iovec *parts, int part_count,
+                        uint64_t offset, uint64_t *ret_total_bytes)
+{
+    int error = check_transfer(device, writes, parts, part_count, offset, ret_total_bytes);
+
+    if (error == 0 && (writes || *ret_total_bytes > 0))
+        count(writes ? &device->writes : &device->reads, 1);
+    return error;
+}
+
+/* One part of a read, as a whole. */
+static int read_part(struct cellar_device *device, unsigned char *to, size_t length_bytes, uint64_t offset)
+{
+    size_t done = 0;
+
+    while (done < length_bytes) {
+        ssize_t got = device->ops->read(device->state, to + done, length_bytes - done, offset + done);
+
+        if (got == 0)
+            return CELLAR_EBOUNDS;
+        if (got < 0 && got != -EINTR)
+            return (int)got;
+        if (got > 0)
+            done += (size_t)got;
+        if (done < length_bytes)
+            count(&device->retries, 1);
+    }
+    return 0;
+}
+
+/* The parts from byte done of them on, which belongs at offset + done. */
+static int read_parts(struct cellar_device *device, const struct iovec *parts, int part_count, uint64_t offset,
+                      uint64_t done)
+{
+    size_t skip = 0;
+    int error = 0, part = 0;
+
+    advance(parts, part_count, &part, &skip, done);
+    for (; part < part_count && error == 0; part++) {
+        size_t left = parts[part].iov_len - skip;
+
+        error = read_part(device, (unsigned char *)parts[part].iov_base + skip, left, offset + done);
+        done += left;
+        skip = 0;
+    }
+    return error;
+}
+
+/* One block of the parts from (part, skip) on, in memory of its own, as a batch: so many parts lie in a block that no
+ * batch of them reaches its end. */
+static int gather_block(const struct cellar_device *device, const struct iovec *parts, int part_count, int part,
+                        size_t skip_bytes, unsigned char **block, struct iovec *batch)
+{
+    size_t done = 0;
+
+    if (*block == NULL)
+        *block = malloc(device->block_bytes);
+    if (*block == NULL)
+        return -ENOMEM;
+    for (; part < part_count && done < device->block_bytes; part++) {
+        size_t left = parts[part].iov_len - skip_bytes, room = device->block_bytes - done;
+
+        if (left > room)
+            left = room;
+        if (left > 0)
+            memcpy(*block + done, (const unsigned char *)parts[part].iov_base + skip_bytes, left);
+        done += left;
+        skip_bytes = 0;
+    }
+    batch[0] = (struct iovec){.iov_base = *block, .iov_len = done};
+    return 0;
+}
+
+/* The same for a write of total bytes, by the table's write_durable or its write. */
+static int write_parts(struct cellar_device *device, bool durable, const struct iovec *parts, int part_count,
+                       uint64_t offset, uint64_t done, uint64_t total)
+{
+    struct iovec batch[WRITE_PARTS_MAX];
+    unsigned char *block = NULL;
+    size_t skip = 0;
+    int error = 0, part = 0;
+
+    advance(parts, part_count, &part, &skip, done);
+    while (error == 0 && done < total) {
         uint64_t batch_bytes;
         int batch_count = cut_to_blocks(batch, gather(parts, part_count, part, skip, batch, &batch_bytes),
                                         device->block_bytes, &batch_bytes);
-        ssize_t put = device->ops->write(device->state, device->token, batch, batch_count, offset + done);
+        ssize_t put;
 
+        if (batch_count == 0) {
+            error = gather_block(device, parts, part_count, part, skip, &block, batch);
+            if (error != 0)
+                break;
+            batch_bytes = batch[0].iov_len;
+            batch_count = 1;
+        }
+        put = (durable ? device->ops->write_durable : device->ops->write)(device->state, device->token, batch,
+                                                                          batch_count, offset + done);
         if (put == 0)
-            return -EIO; /* the contract says at least 1; going on would never end */
-        if (put < 0 && put != -EINTR)
-            return (int)put;
+            error = -EIO; /* the contract says at least 1; going on would never end */
+        else if (put < 0 && put != -EINTR)
+            error = (int)put;
         if (put > 0) {
             advance(parts, part_count, &part, &skip, (uint64_t)put);
             done += (uint64_t)put;
         }
-        if (put < 0 || (uint64_t)put < batch_bytes)
+        if (error == 0 && (put < 0 || (uint64_t)put < batch_bytes))
             count(&device->retries, 1);
     }
-    count(&device->bytes_written, total);
+    free(block);
+    return error;
+}
+
+int cellar_device_finish(struct cellar_device *device, bool writes, const struct iovec *parts, int part_count,
+                         uint64_t offset, uint64_t done_bytes, uint64_t total_bytes)
+{
+    int error = writes ? write_parts(device, false, parts, part_count, offset, done_bytes, total_bytes)
+                       : read_parts(device, parts, part_count, offset, done_bytes);
+
+    if (error == 0)
+        count(writes ? &device->bytes_written : &device->bytes_read, total_bytes);
+    return error;
+}
+
+void cellar_device_count_retry(struct cellar_device *device)
+{
+    count(&device->retries, 1);
+}
+
+static int transfer(struct cellar_device *device, bool writes, const struct iovec *parts, int part_count,
+                    uint64_t offset)
+{
+    uint64_t total_bytes;
+    int error = cellar_device_begin(device, writes, parts, part_count, offset, &total_bytes);
+
+    return error != 0 ? error : cellar_device_finish(device, writes, parts, part_count, offset, 0, total_bytes);
+}
+
+int cellar_device_read(struct cellar_device *device, void *buffer, size_t length_bytes, uint64_t offset)
+{
+    struct iovec part = {.iov_base = buffer, .iov_len = length_bytes};
+
+    return transfer(device, false, &part, 1, offset);
+}
+
+bool cellar_device_lends(const struct cellar_device *device)
+{
+    return device->ops->load != NULL;
+}
+
+int cellar_device_load(struct cellar_device *device, uint64_t offset, size_t length_bytes, const void **ret_bytes)
+{
+    static const unsigned char empty[1];
+    void *copy;
+    int error = check_bounds(device, offset, length_bytes);
+
+    if (error != 0)
+        return error;
+    if (length_bytes == 0) {
+        *ret_bytes = empty;
+        return 0;
+    }
+    count(&device->loads, 1);
+    if (device->ops->load != NULL)
+        return device->ops->load(device->state, offset, length_bytes, ret_bytes);
+    copy = malloc(length_bytes);
+    if (copy == NULL)
+        return -ENOMEM;
+    error = cellar_device_read(device, copy, length_bytes, offset);
+    if (error != 0) {
+        free(copy);
+        return error;
+    }
+    *ret_bytes = copy;
     return 0;
+}
+
+void cellar_device_release(struct cellar_device *device, const void *bytes, size_t length_bytes)
+{
+    if (length_bytes == 0)
+        return;
+    if (device->ops->load != NULL)
+        device->ops->release(device->state, bytes, length_bytes);
+    else
+        free((void *)(uintptr_t)bytes);
+}
+
+int cellar_device_write(struct cellar_device *device, const struct iovec *parts, int part_count, uint64_t offset)
+{
+    return transfer(device, true, parts, part_count, offset);
+}
+
+int cellar_device_write_durable(struct cellar_device *device, const struct iovec *parts, int part_count,
+                                uint64_t offset)
+{
+    uint64_t total_bytes;
+    int error = cellar_device_begin(device, true, parts, part_count, offset, &total_bytes);
+
+    if (error != 0)
+        return error;
+    if (device->ops->write_durable != NULL && total_bytes > 0) {
+        error = write_parts(device, true, parts, part_count, offset, 0, total_bytes);
+        if (error != -ENOTSUP) {
+            count(&device->syncs, 1);
+            if (error == 0)
+                count(&device->bytes_written, total_bytes);
+            return error;
+        }
+    }
+    error = cellar_device_finish(device, true, parts, part_count, offset, 0, total_bytes);
+    return error == 0 ? cellar_device_sync(device, offset, total_bytes) : error;
 }
 
 int cellar_device_sync(struct cellar_device *device, uint64_t offset, uint64_t length_bytes)
@@ -272,6 +401,19 @@ int cellar_device_sync(struct cellar_device *device, uint64_t offset, uint64_t l
     return device->ops->sync(device->state, device->token, offset, length_bytes);
 }
 
+bool cellar_device_is_fixed(const struct cellar_device *device)
+{
+    return device->ops->grow == NULL;
+}
+
+/* A device of fixed size has all the space that it will ever have. */
+static int check_fixed(struct cellar_device *device, uint64_t size_bytes)
+{
+    int error = check_bounds(device, 0, size_bytes);
+
+    return error == CELLAR_EBOUNDS ? -ENOSPC : error;
+}
+
 int cellar_device_grow(struct cellar_device *device, uint64_t allocate_from, uint64_t size_bytes)
 {
     int error;
@@ -280,10 +422,10 @@ int cellar_device_grow(struct cellar_device *device, uint64_t allocate_from, uin
         return -EROFS;
     if (device->forgotten)
         return CELLAR_EFORKED;
+    if (size_bytes > INT64_MAX)
+        return -EFBIG;
     if (device->ops->grow == NULL)
-        return -ENOTSUP;
-    if (size_bytes > INT64_MAX || !is_blocks(device, size_bytes, 0))
-        return size_bytes > INT64_MAX ? -EFBIG : -EINVAL;
+        return check_fixed(device, size_bytes);
     count(&device->grows, 1);
     do
         error = device->ops->grow(device->state, device->token, allocate_from, size_bytes);
@@ -305,8 +447,6 @@ int cellar_device_trim(struct cellar_device *device, uint64_t size_bytes)
     error = cellar_device_size(device, &now_bytes);
     if (error != 0 || size_bytes >= now_bytes)
         return error; /* to trim is never to grow */
-    if (!is_blocks(device, size_bytes, 0))
-        return -EINVAL;
     do
         error = device->ops->trim(device->state, device->token, size_bytes);
     while (error == -EINTR);
@@ -398,6 +538,11 @@ bool cellar_device_writable(const struct cellar_device *device)
 uint32_t cellar_device_block_bytes(const struct cellar_device *device)
 {
     return device->block_bytes;
+}
+
+int cellar_device_descriptor(const struct cellar_device *device, uint32_t *ret_align_bytes)
+{
+    return device->ops->descriptor != NULL ? device->ops->descriptor(device->state, ret_align_bytes) : -1;
 }
 
 const char *cellar_device_name(const struct cellar_device *device)

@@ -177,12 +177,14 @@ const struct cellar_device_ops cellar_mapped_file_ops = {
     .load = map_load,
     .release = map_release,
     .write = cellar_file_write,
+    .write_durable = cellar_file_write_durable,
     .sync = map_sync,
     .grow = cellar_file_grow,
     .trim = cellar_file_trim,
     .lock = cellar_file_lock,
     .unlock = cellar_file_unlock,
     .window = map_window,
+    .descriptor = cellar_file_descriptor,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };
@@ -196,11 +198,12 @@ const struct cellar_device_ops cellar_mapped_file_read_ops = {
     .lock = cellar_file_lock,
     .unlock = cellar_file_unlock,
     .window = map_window,
+    .descriptor = cellar_file_descriptor,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };
 
 int cellar_device_open_file(const char *path, int flags, unsigned mode, struct cellar_device **ret_device)
 {
-    return cellar_file_open(path, flags & ~CELLAR_FILE_NO_LINK, mode, true, ret_device);
+    return cellar_file_open(path, flags & ~CELLAR_FILE_NO_LINK, mode, CELLAR_FILE_MAPPED, ret_device);
 }

@@ -1,4 +1,4 @@
-/* file.c - the descriptor under the file and pread devices: open, transfers, growth, locks. */
+/* file.c - the descriptor under the devices on files of the system: open, transfers, growth, locks. */
 #include "device/file.h"
 
 #include "device/device.h"
@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -33,6 +34,18 @@ static int open_flags(int flags)
     return result;
 }
 
+struct cellar_file *cellar_file_of(const struct cellar_device *device)
+{
+    return cellar_device_state(cellar_device_inner(device), cellar_file_close);
+}
+
+bool cellar_file_names_block_device(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISBLK(status.st_mode);
+}
+
 static bool flags_are_valid(int flags)
 {
     int known = CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE | CELLAR_OPEN_EXCLUSIVE | CELLAR_FILE_NO_LINK;
@@ -44,20 +57,23 @@ static bool flags_are_valid(int flags)
     return (flags & CELLAR_OPEN_EXCLUSIVE) == 0 || (flags & CELLAR_OPEN_CREATE) != 0;
 }
 
-/* Opens a regular file and nothing else: O_NONBLOCK keeps a FIFO or a device from holding us up. */
-static int open_regular(const char *path, int flags, unsigned mode, int *ret_fd)
+/* Opens a file of that type (S_IFREG, S_IFBLK) and nothing else: O_NONBLOCK keeps a FIFO or a device from holding us
+ * up. It goes again, because io_uring may take it for "never wait". */
+static int open_typed(const char *path, int system_flags, unsigned mode, mode_t type, int *ret_fd)
 {
     struct stat status;
-    int error, fd = open(path, open_flags(flags) | O_NONBLOCK, (mode_t)mode);
+    int no = 0, error = 0, fd = open(path, system_flags | O_NONBLOCK, (mode_t)mode);
 
     if (fd < 0)
         return -errno;
     if (fstat(fd, &status) != 0)
         error = -errno;
-    else if (!S_ISREG(status.st_mode))
+    else if ((status.st_mode & S_IFMT) != type && type == S_IFBLK)
+        error = -ENOTBLK;
+    else if ((status.st_mode & S_IFMT) != type)
         error = S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL;
-    else
-        error = 0;
+    else if (ioctl(fd, FIONBIO, &no) != 0)
+        error = -errno;
     if (error != 0) {
         close(fd);
         return error;
@@ -66,43 +82,121 @@ static int open_regular(const char *path, int flags, unsigned mode, int *ret_fd)
     return 0;
 }
 
-static const struct cellar_device_ops *table(bool mapped, int flags)
+static bool is_direct(enum cellar_file_kind kind)
 {
-    bool writable = (flags & CELLAR_OPEN_WRITE) != 0;
-
-    if (mapped)
-        return writable ? &cellar_mapped_file_ops : &cellar_mapped_file_read_ops;
-    return writable ? &cellar_pread_ops : &cellar_pread_read_ops;
+    return kind == CELLAR_FILE_DIRECT || kind == CELLAR_FILE_BLOCK_DIRECT;
 }
 
-int cellar_file_open(const char *path, int flags, unsigned mode, bool mapped, struct cellar_device **ret_device)
+static mode_t type_of(enum cellar_file_kind kind)
+{
+    return kind == CELLAR_FILE_BLOCK || kind == CELLAR_FILE_BLOCK_DIRECT ? S_IFBLK : S_IFREG;
+}
+
+static bool same_file(int fd, int other_fd)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && fstat(other_fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/*
+ * A second open file description of the same file. It is opened through /proc, where the descriptor names its file
+ * whatever became of the path; without /proc by the path, which may name another file by now (-ESTALE).
+ */
+static int open_again(const struct cellar_file *file, int more_flags, int *ret_fd)
+{
+    char name[sizeof "/proc/self/fd/" + 12];
+    int error, fd, flags = open_flags(file->flags & CELLAR_OPEN_WRITE) | more_flags;
+
+    snprintf(name, sizeof name, "/proc/self/fd/%d", file->fd);
+    error = open_typed(name, flags, 0, type_of(file->kind), &fd);
+    if (error != 0)
+        error = open_typed(file->path, flags | ((file->flags & CELLAR_FILE_NO_LINK) != 0 ? O_NOFOLLOW : 0), 0,
+                           type_of(file->kind), &fd);
+    if (error != 0)
+        return error == -ENOENT ? -ESTALE : error;
+    if (!same_file(file->fd, fd)) {
+        close(fd);
+        return -ESTALE;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static const struct cellar_device_ops *table(enum cellar_file_kind kind, int flags)
+{
+    static const struct cellar_device_ops *const tables[CELLAR_FILE_KIND_COUNT][2] = {
+        [CELLAR_FILE_PREAD] = {&cellar_pread_read_ops, &cellar_pread_ops},
+        [CELLAR_FILE_MAPPED] = {&cellar_mapped_file_read_ops, &cellar_mapped_file_ops},
+        [CELLAR_FILE_DIRECT] = {&cellar_direct_read_ops, &cellar_direct_ops},
+        [CELLAR_FILE_BLOCK] = {&cellar_block_read_ops, &cellar_block_ops},
+        [CELLAR_FILE_BLOCK_DIRECT] = {&cellar_block_direct_read_ops, &cellar_block_direct_ops},
+    };
+
+    return tables[kind][(flags & CELLAR_OPEN_WRITE) != 0];
+}
+
+/* What a file that is open needs for its kind. */
+static int prepare(struct cellar_file *file)
+{
+    int error = 0;
+
+    if (is_direct(file->kind)) {
+        error = open_again(file, O_DIRECT, &file->direct_fd);
+        if (error == 0)
+            error = cellar_direct_probe(file);
+    }
+    if (error == 0 && type_of(file->kind) == S_IFBLK)
+        error = cellar_block_probe(file);
+    return error;
+}
+
+static struct cellar_file *new_file(const char *path, int flags, enum cellar_file_kind kind)
+{
+    struct cellar_file *file = calloc(1, sizeof *file);
+
+    if (file == NULL)
+        return NULL;
+    *file = (struct cellar_file){.kind = kind, .fd = -1, .lock_fd = -1, .flags = flags, .direct_fd = -1};
+    file->path = strdup(path);
+    if (file->path == NULL || pthread_mutex_init(&file->loan_lock, NULL) != 0) {
+        free(file->path);
+        free(file);
+        return NULL;
+    }
+    if (pthread_rwlock_init(&file->tail_lock, NULL) != 0) {
+        pthread_mutex_destroy(&file->loan_lock);
+        free(file->path);
+        free(file);
+        return NULL;
+    }
+    return file;
+}
+
+int cellar_file_open(const char *path, int flags, unsigned mode, enum cellar_file_kind kind,
+                     struct cellar_device **ret_device)
 {
     struct cellar_file *file;
-    int error, fd = -1;
+    int error, fd;
 
     if (!flags_are_valid(flags))
         return -EINVAL;
-    error = open_regular(path, flags, mode, &fd);
+    error = open_typed(path, open_flags(flags), mode, type_of(kind), &fd);
     if (error != 0)
         return error;
-    file = calloc(1, sizeof *file);
-    if (file != NULL)
-        file->path = strdup(path);
-    if (file == NULL || file->path == NULL) {
+    file = new_file(path, flags, kind);
+    if (file == NULL) {
         close(fd);
-        free(file);
-        return -ENOMEM;
+        error = -ENOMEM;
+    } else {
+        file->fd = fd;
+        error = prepare(file);
+        if (error != 0)
+            cellar_file_close(file);
     }
-    if (pthread_mutex_init(&file->loan_lock, NULL) != 0) {
-        close(fd);
-        free(file->path);
-        free(file);
-        return -ENOMEM;
-    }
-    file->fd = fd;
-    file->lock_fd = -1;
-    file->flags = flags;
-    return cellar_device_open(table(mapped, flags), file, ret_device);
+    if (error != 0 && (flags & CELLAR_OPEN_EXCLUSIVE) != 0)
+        unlink(path); /* nobody else made it */
+    return error != 0 ? error : cellar_device_open(table(kind, flags), file, ret_device);
 }
 
 int cellar_file_size(void *state, uint64_t *ret_size_bytes)
@@ -124,31 +218,49 @@ ssize_t cellar_file_read(void *state, void *buffer, size_t length_bytes, uint64_
     return got < 0 ? -errno : got;
 }
 
-/* -EFBIG where end lies beyond RLIMIT_FSIZE: to write there would be a SIGXFSZ. */
-static int check_size_limit(uint64_t end)
+int cellar_file_check_limit(const struct cellar_file *file, uint64_t end)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && end > limit.rlim_cur)
+    if (type_of(file->kind) == S_IFREG && getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        end > limit.rlim_cur)
         return -EFBIG;
     return 0;
 }
 
-ssize_t cellar_file_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset)
+ssize_t cellar_file_put(int fd, const struct iovec *parts, int part_count, uint64_t offset, bool durable)
 {
-    const struct cellar_file *file = state;
+    ssize_t put = durable ? pwritev2(fd, parts, part_count, (off_t)offset, RWF_DSYNC)
+                          : pwritev(fd, parts, part_count, (off_t)offset);
+
+    if (put < 0 && durable && errno == ENOSYS)
+        return -ENOTSUP;
+    return put < 0 ? -errno : put;
+}
+
+static ssize_t write_parts(const struct cellar_file *file, const struct iovec *parts, int part_count, uint64_t offset,
+                           bool durable)
+{
     uint64_t end = offset;
-    ssize_t put;
     int error;
 
-    (void)token;
     for (int i = 0; i < part_count; i++)
         end += parts[i].iov_len;
-    error = check_size_limit(end);
-    if (error != 0)
-        return error;
-    put = pwritev(file->fd, parts, part_count, (off_t)offset);
-    return put < 0 ? -errno : put;
+    error = cellar_file_check_limit(file, end);
+    return error != 0 ? error : cellar_file_put(file->fd, parts, part_count, offset, durable);
+}
+
+ssize_t cellar_file_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset)
+{
+    (void)token;
+    return write_parts(state, parts, part_count, offset, false);
+}
+
+ssize_t cellar_file_write_durable(void *state, uint64_t token, const struct iovec *parts, int part_count,
+                                  uint64_t offset)
+{
+    (void)token;
+    return write_parts(state, parts, part_count, offset, true);
 }
 
 int cellar_file_fdatasync(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes)
@@ -214,9 +326,18 @@ static int allocate_and_resize(int fd, uint64_t from, uint64_t old_size, uint64_
     return error == 0 ? 0 : write_zeros(fd, from, size_bytes);
 }
 
+int cellar_file_length(const struct cellar_device *device, uint64_t *ret_length_bytes)
+{
+    struct cellar_file *file = cellar_file_of(device);
+
+    if (file == NULL || type_of(file->kind) != S_IFREG)
+        return CELLAR_NONE;
+    return cellar_file_size(file, ret_length_bytes);
+}
+
 int cellar_file_fill_holes(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes)
 {
-    struct cellar_file *file = cellar_device_state(device, cellar_file_close);
+    struct cellar_file *file = cellar_file_of(device);
     uint64_t size_bytes, end;
     off_t hole;
     int error;
@@ -257,7 +378,7 @@ int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64
 
     (void)token;
     if (error == 0)
-        error = check_size_limit(size_bytes);
+        error = cellar_file_check_limit(file, size_bytes);
     if (error != 0)
         return error;
     error = allocate_and_resize(file->fd, allocate_from, old_size, size_bytes);
@@ -271,42 +392,20 @@ int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64
 int cellar_file_trim(void *state, uint64_t token, uint64_t size_bytes)
 {
     const struct cellar_file *file = state;
+    uint64_t length_bytes;
+    int error = cellar_file_size(state, &length_bytes);
 
     (void)token;
+    if (error != 0 || size_bytes >= length_bytes) /* a file that ends within its last block is shorter than its size */
+        return error;
     return ftruncate(file->fd, (off_t)size_bytes) == 0 ? 0 : -errno;
 }
 
-static bool same_file(int fd, int other_fd)
-{
-    struct stat a, b;
-
-    return fstat(fd, &a) == 0 && fstat(other_fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
-/*
- * An open file description of its own for locks: one that is mapped would keep its lock as long as the mapping lives.
- * It is opened through /proc, where the descriptor names its file whatever became of the path; without /proc by the
- * path, which may name another file by now (-ESTALE).
- */
+/* An open file description of its own for locks: one that is mapped would keep its lock as long as the mapping lives.
+ * */
 static int open_lock_description(struct cellar_file *file)
 {
-    char name[sizeof "/proc/self/fd/" + 12];
-    int error;
-
-    if (file->lock_fd >= 0)
-        return 0;
-    snprintf(name, sizeof name, "/proc/self/fd/%d", file->fd);
-    error = open_regular(name, file->flags & CELLAR_OPEN_WRITE, 0, &file->lock_fd);
-    if (error != 0)
-        error = open_regular(file->path, file->flags & (CELLAR_OPEN_WRITE | CELLAR_FILE_NO_LINK), 0, &file->lock_fd);
-    if (error != 0)
-        return error == -ENOENT ? -ESTALE : error;
-    if (!same_file(file->fd, file->lock_fd)) {
-        close(file->lock_fd);
-        file->lock_fd = -1;
-        return -ESTALE;
-    }
-    return 0;
+    return file->lock_fd >= 0 ? 0 : open_again(file, 0, &file->lock_fd);
 }
 
 /* What a lock of the contract is in the file. */
@@ -346,6 +445,14 @@ int cellar_file_unlock(void *state, enum cellar_device_lock lock, uint64_t token
     return fcntl(file->lock_fd, F_OFD_SETLK, &range) == 0 ? 0 : -errno;
 }
 
+int cellar_file_descriptor(void *state, uint32_t *ret_align_bytes)
+{
+    const struct cellar_file *file = state;
+
+    *ret_align_bytes = 1;
+    return file->fd;
+}
+
 /* In a child: its copy of the descriptor goes, the lock of the parent's description stays. */
 void cellar_file_forget(void *state)
 {
@@ -366,8 +473,11 @@ int cellar_file_close(void *state)
     if (file->loan != NULL)
         munmap(file->loan, file->loan_bytes);
     pthread_mutex_destroy(&file->loan_lock);
+    pthread_rwlock_destroy(&file->tail_lock);
     if (file->lock_fd >= 0)
         close(file->lock_fd);
+    if (file->direct_fd >= 0)
+        close(file->direct_fd);
     if (close(file->fd) != 0 && error == 0 && errno != EINTR)
         error = -errno;
     free(file->path);

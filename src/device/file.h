@@ -1,6 +1,6 @@
 /*
- * file.h - what the file and pread devices share, and what the store needs of a file that is no business of a device:
- * its name. The device room's second door, for the store's files alone.
+ * file.h - what the devices on files of the system share, and what the store needs of a file that is no business of a
+ * device: its name. The device room's second door, for the store's files alone.
  */
 #ifndef CELLAR_DEVICE_FILE_H
 #define CELLAR_DEVICE_FILE_H
@@ -11,12 +11,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The state of a file or pread device. */
+/* What a path is opened as. */
+enum cellar_file_kind {
+    CELLAR_FILE_PREAD,
+    CELLAR_FILE_MAPPED,
+    CELLAR_FILE_DIRECT,
+    CELLAR_FILE_BLOCK,
+    CELLAR_FILE_BLOCK_DIRECT,
+    CELLAR_FILE_KIND_COUNT,
+};
+
+/* The state of a device on a file of the system. */
 struct cellar_file {
+    enum cellar_file_kind kind;
     int fd;
     int lock_fd; /* an open file description of its own, never mapped, for the writer's lock; -1 before it is asked for
                   */
     int flags;   /* CELLAR_OPEN_ bits */
+
+    /* Of the direct kinds. */
+    int direct_fd;              /* the same file by O_DIRECT; -1: none */
+    uint32_t block_bytes;       /* what offsets and lengths are multiples of */
+    uint32_t align_bytes;       /* and addresses in memory; at most block_bytes */
+    pthread_rwlock_t tail_lock; /* written: by who writes through the page cache; read: by who writes past it */
+
+    uint64_t fixed_bytes; /* of a block device: its size */
+
+    /* Of the mapped kind. */
     void *window;
     uint64_t window_bytes;
     _Atomic(unsigned char *) loan; /* without a window: what load lends from, made by the first one */
@@ -28,14 +49,25 @@ struct cellar_file {
 /* Beside the public flags: the last part of the path is no symbolic link (-ELOOP). */
 enum { CELLAR_FILE_NO_LINK = 1 << 16 };
 
-/* Opens path as the mapped or the pread device. Errors as cellar_device_open_file. */
-int cellar_file_open(const char *path, int flags, unsigned mode, bool mapped, struct cellar_device **ret_device);
+/* Opens path as a device of that kind. Errors as cellar_device_open_file and the others. */
+int cellar_file_open(const char *path, int flags, unsigned mode, enum cellar_file_kind kind,
+                     struct cellar_device **ret_device);
+
+/* The state of a device on a file, also below a device in bytes; NULL: it is another kind of device. */
+struct cellar_file *cellar_file_of(const struct cellar_device *device);
+
+/* The length that the file really has. CELLAR_NONE: the device is no regular file, nor in bytes over one. */
+int cellar_file_length(const struct cellar_device *device, uint64_t *ret_length_bytes);
+
+/* True where the path names a block device. */
+bool cellar_file_names_block_device(const char *path);
 
 /*
  * A store that is being made: a file under the hidden name .NAME.cellar-new, empty, locked for its writer. A leftover
  * of a crash is removed; CELLAR_EBUSY: another process is making one just now.
  */
-int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, struct cellar_device **ret_device);
+int cellar_file_create_hidden(const char *path, unsigned mode, enum cellar_file_kind kind,
+                              struct cellar_device **ret_device);
 
 /* Gives the hidden file its name, durably. replaced: the file that has the name now and gives way (-ESTALE: it is
  * another); NULL: there must be none (-EEXIST). *ret_renamed, also on failure: it has the name (and making that durable
@@ -61,20 +93,46 @@ bool cellar_file_system_copies(int fd);
  */
 int cellar_file_fill_holes(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes);
 
-/* For the tables of the two devices. */
+/* For the tables. */
 int cellar_file_size(void *state, uint64_t *ret_size_bytes);
 ssize_t cellar_file_read(void *state, void *buffer, size_t length_bytes, uint64_t offset);
 ssize_t cellar_file_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset);
+ssize_t cellar_file_write_durable(void *state, uint64_t token, const struct iovec *parts, int part_count,
+                                  uint64_t offset);
 int cellar_file_fdatasync(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes);
 int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes);
 int cellar_file_trim(void *state, uint64_t token, uint64_t size_bytes);
 int cellar_file_lock(void *state, enum cellar_device_lock lock, uint64_t *ret_token);
 int cellar_file_unlock(void *state, enum cellar_device_lock lock, uint64_t token);
+int cellar_file_descriptor(void *state, uint32_t *ret_align_bytes);
 void cellar_file_forget(void *state);
 int cellar_file_close(void *state);
+
+/* The tables of the direct kinds share these. */
+uint32_t cellar_direct_block_bytes(void *state);
+ssize_t cellar_direct_read(void *state, void *buffer, size_t length_bytes, uint64_t offset);
+ssize_t cellar_direct_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset);
+ssize_t cellar_direct_write_durable(void *state, uint64_t token, const struct iovec *parts, int part_count,
+                                    uint64_t offset);
+int cellar_direct_descriptor(void *state, uint32_t *ret_align_bytes);
+
+/* Finds out what O_DIRECT asks of file->direct_fd: sets block_bytes and align_bytes. -EINVAL: there is none here. */
+int cellar_direct_probe(struct cellar_file *file);
+
+/* Sets file->fixed_bytes. -EBUSY: for writing, what is mounted or otherwise taken by the system. */
+int cellar_block_probe(struct cellar_file *file);
+
+/* -EFBIG where a write up to end would be beyond RLIMIT_FSIZE: a SIGXFSZ. */
+int cellar_file_check_limit(const struct cellar_file *file, uint64_t end);
+
+/* pwritev, or pwritev2 with RWF_DSYNC, with -errno for a failure. -ENOTSUP: no RWF_DSYNC. */
+ssize_t cellar_file_put(int fd, const struct iovec *parts, int part_count, uint64_t offset, bool durable);
 
 /* The tables: read-only ones have no write, grow and trim. */
 extern const struct cellar_device_ops cellar_mapped_file_ops, cellar_mapped_file_read_ops;
 extern const struct cellar_device_ops cellar_pread_ops, cellar_pread_read_ops;
+extern const struct cellar_device_ops cellar_direct_ops, cellar_direct_read_ops;
+extern const struct cellar_device_ops cellar_block_ops, cellar_block_read_ops;
+extern const struct cellar_device_ops cellar_block_direct_ops, cellar_block_direct_read_ops;
 
 #endif

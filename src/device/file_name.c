@@ -50,7 +50,7 @@ static char *hidden_name(const char *path)
 
 int cellar_file_is_at(const struct cellar_device *device, const char *path)
 {
-    const struct cellar_file *file = cellar_device_state(device, cellar_file_close);
+    const struct cellar_file *file = cellar_file_of(device);
     struct stat here, there;
 
     if (file == NULL)
@@ -71,11 +71,11 @@ static int clear_hidden(const char *hidden)
     struct cellar_device *device;
     const struct cellar_file *file;
     struct stat status;
-    int result = cellar_file_open(hidden, CELLAR_OPEN_WRITE | CELLAR_FILE_NO_LINK, 0, false, &device);
+    int result = cellar_file_open(hidden, CELLAR_OPEN_WRITE | CELLAR_FILE_NO_LINK, 0, CELLAR_FILE_PREAD, &device);
 
     if (result != 0)
         return result == -ENOENT ? CELLAR_NONE : result;
-    file = cellar_device_state(device, cellar_file_close);
+    file = cellar_file_of(device);
     if (fstat(file->fd, &status) != 0)
         result = -errno;
     else if (status.st_nlink <= 1)
@@ -89,11 +89,11 @@ static int clear_hidden(const char *hidden)
 }
 
 /* Makes and locks the file of the hidden name; CELLAR_NONE: there was one, try again. */
-static int take_hidden(const char *hidden, unsigned mode, bool mapped, struct cellar_device **ret_device)
+static int take_hidden(const char *hidden, unsigned mode, enum cellar_file_kind kind, struct cellar_device **ret_device)
 {
     const int flags = CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE | CELLAR_OPEN_EXCLUSIVE | CELLAR_FILE_NO_LINK;
     struct cellar_device *device;
-    int result = cellar_file_open(hidden, flags, mode, mapped, &device);
+    int result = cellar_file_open(hidden, flags, mode, kind, &device);
 
     if (result == -EEXIST)
         return clear_hidden(hidden);
@@ -112,7 +112,8 @@ static int take_hidden(const char *hidden, unsigned mode, bool mapped, struct ce
     return 0;
 }
 
-int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, struct cellar_device **ret_device)
+int cellar_file_create_hidden(const char *path, unsigned mode, enum cellar_file_kind kind,
+                              struct cellar_device **ret_device)
 {
     char *hidden = hidden_name(path);
     int result = CELLAR_NONE;
@@ -120,7 +121,7 @@ int cellar_file_create_hidden(const char *path, unsigned mode, bool mapped, stru
     if (hidden == NULL)
         return -ENOMEM;
     for (int attempt = 0; result == CELLAR_NONE && attempt < ATTEMPTS_MAX; attempt++)
-        result = take_hidden(hidden, mode, mapped, ret_device);
+        result = take_hidden(hidden, mode, kind, ret_device);
     free(hidden);
     return result == CELLAR_NONE ? CELLAR_EBUSY : result;
 }
@@ -184,7 +185,7 @@ static int rename_over(const char *hidden, const char *path, const struct cellar
 int cellar_file_publish(struct cellar_device *device, const char *path, const struct cellar_device *replaced,
                         bool *ret_renamed)
 {
-    struct cellar_file *file = cellar_device_state(device, cellar_file_close);
+    struct cellar_file *file = cellar_file_of(device);
     char *hidden = hidden_name(path), *name = strdup(path);
     int folder = -1, error = 0;
 
@@ -220,8 +221,8 @@ void cellar_file_discard_hidden(const char *path)
 
 int cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device *to)
 {
-    const struct cellar_file *model = cellar_device_state(from, cellar_file_close);
-    const struct cellar_file *file = cellar_device_state(to, cellar_file_close);
+    const struct cellar_file *model = cellar_file_of(from);
+    const struct cellar_file *file = cellar_file_of(to);
     struct stat status, now;
 
     if (model == NULL || file == NULL)

@@ -10,6 +10,8 @@
  * it was, and the root's value whole. For some images the disk under the recovery itself is simulated too, and loses
  * power again.
  *
+ * By the seed, the disk is one in bytes, one in bytes that has durable writes, or one in blocks that has them.
+ *
  * A failure prints the seed of its run, which repeats it alone. The last line counts runs, images and failures.
  */
 #include "simdisk.h"
@@ -226,6 +228,8 @@ static void check_recovery(struct run *run, const unsigned char *image, uint64_t
     second.run = run;
     simdisk_init(&second.disk);
     simdisk_load(&second.disk, image, size_bytes);
+    second.disk.durable_writes = run->disk.durable_writes;
+    second.disk.block_bytes = run->disk.block_bytes;
     second.disk.event = lose_power_again;
     second.disk.user = &second;
     if (simdisk_open(&second.disk, &device) != 0)
@@ -409,6 +413,8 @@ static void run_once(uint64_t seed, bool drop_barriers, uint64_t *images, uint64
     run.disk.event = lose_power;
     run.disk.user = &run;
     run.disk.drop_barriers = drop_barriers;
+    run.disk.durable_writes = seed % 3 > 0;
+    run.disk.block_bytes = seed % 3 == 2 ? SECTOR_BYTES : 0;
     memcpy(config.head, "CRASH TEST          ", CELLAR_HEAD_BYTES);
     if (simdisk_open(&run.disk, &run.device) != 0 ||
         cellar_writer_create_on(run.device, &config, &options, &run.writer) != 0)

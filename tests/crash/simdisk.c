@@ -83,14 +83,22 @@ static unsigned char *change(struct sector *sector)
     return sector->versions[sector->version_count - 1];
 }
 
-/* The part of a write that falls into one sector: once half done, as the disk may catch it, then whole. */
+/* The part of a write that falls into one sector: once half done, as the disk may catch it, then whole. What it writes
+ * again as it is can't be half done. */
 static void write_sector(struct sector *sector, size_t at, const unsigned char *from, size_t length_bytes)
 {
-    size_t half_bytes = length_bytes / 16 * 8;
+    const unsigned char *now = newest(sector) + at;
+    size_t first = 0, half_bytes;
 
-    if (half_bytes > 0)
+    while (first < length_bytes && from[first] == now[first])
+        first++;
+    while (length_bytes > first && from[length_bytes - 1] == now[length_bytes - 1])
+        length_bytes--;
+    half_bytes = (first + (length_bytes - first) / 2) / 8 * 8;
+    if (half_bytes > first)
         memcpy(change(sector) + at, from, half_bytes);
-    memcpy(change(sector) + at, from, length_bytes);
+    if (length_bytes > first)
+        memcpy(change(sector) + at, from, length_bytes);
 }
 
 static ssize_t sim_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset)
@@ -136,12 +144,30 @@ static int sim_sync(void *state, uint64_t token, uint64_t offset, uint64_t lengt
     return 0;
 }
 
+static ssize_t sim_write_durable(void *state, uint64_t token, const struct iovec *parts, int part_count,
+                                 uint64_t offset)
+{
+    ssize_t put = sim_write(state, token, parts, part_count, offset);
+    int error = sim_sync(state, token, offset, (uint64_t)put);
+
+    return error != 0 ? error : put;
+}
+
+static uint32_t sim_block_bytes(void *state)
+{
+    const struct simdisk *disk = state;
+
+    return disk->block_bytes > 0 ? disk->block_bytes : 1;
+}
+
 static int sim_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes)
 {
     struct simdisk *disk = state;
+    uint32_t block_bytes = sim_block_bytes(state);
 
     (void)token;
     (void)allocate_from;
+    size_bytes = (size_bytes + block_bytes - 1) / block_bytes * block_bytes;
     if (size_bytes > SIMDISK_BYTES_MAX)
         return -ENOSPC;
     if (size_bytes <= disk->size_bytes)
@@ -162,17 +188,19 @@ static int sim_close(void *state)
 
 int simdisk_open(struct simdisk *disk, struct cellar_device **ret_device)
 {
-    static const struct cellar_device_ops ops = {
+    disk->ops = (struct cellar_device_ops){
         .name = "simulated",
+        .block_bytes = sim_block_bytes,
         .size = sim_size,
         .read = sim_read,
         .write = sim_write,
+        .write_durable = disk->durable_writes ? sim_write_durable : NULL,
         .sync = sim_sync,
         .grow = sim_grow,
         .close = sim_close,
     };
 
-    return cellar_device_open(&ops, disk, ret_device);
+    return cellar_device_open(&disk->ops, disk, ret_device);
 }
 
 uint64_t simdisk_image_count(const struct simdisk *disk)

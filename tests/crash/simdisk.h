@@ -5,7 +5,7 @@
  * since it was last made durable: the system may have written any of them back, so after a power loss the sector holds
  * any one of them, independently of the others; a write that was half into a sector counts as a content too. That
  * covers writes that are lost, reordered and torn. A change of size is durable when grow returns, as the contract says,
- * and may be lost before.
+ * and may be lost before. It may have durable writes, and it may be one in blocks.
  */
 #ifndef SIMDISK_H
 #define SIMDISK_H
@@ -26,10 +26,13 @@ struct simdisk {
     uint64_t size_bytes;
     uint64_t unsynced_size_bytes; /* while grow runs: the size before; otherwise size_bytes */
     struct sector sectors[SIMDISK_SECTORS];
+    uint32_t block_bytes; /* set before open; 0: it is in bytes */
+    bool durable_writes;  /* set before open: it has them; they count as a write and a sync */
     int fail_sync;      /* n > 0: the nth sync from now does nothing and fails, as if the process had died before it */
     bool drop_barriers; /* a mutant: sync does nothing, to see that the test notices */
     void (*event)(void *user); /* called before and after each change, NULL: not */
     void *user;
+    struct cellar_device_ops ops;
 };
 
 /* An empty disk. Ended by simdisk_free, not by the device's close. */

@@ -138,6 +138,22 @@ static ssize_t fault_write(void *state, uint64_t token, const struct iovec *part
     return error != 0 ? error : (ssize_t)total;
 }
 
+/* A write, and a sync of what it wrote: each of them can fail. */
+static ssize_t fault_write_durable(void *state, uint64_t token, const struct iovec *parts, int part_count,
+                                   uint64_t offset)
+{
+    struct fault_device *fault = state;
+    ssize_t put = fault_write(state, token, parts, part_count, offset);
+    int error;
+
+    if (put <= 0)
+        return put;
+    error = meet(fault, FAULT_SYNC, offset, (uint64_t)put);
+    if (error == 0)
+        error = cellar_device_sync(fault->inner, offset, (uint64_t)put);
+    return error != 0 ? error : put;
+}
+
 static int fault_sync(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes)
 {
     struct fault_device *fault = state;
@@ -150,9 +166,11 @@ static int fault_sync(void *state, uint64_t token, uint64_t offset, uint64_t len
 static int fault_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes)
 {
     struct fault_device *fault = state;
+    uint32_t block_bytes = fault_block_bytes(fault);
     int error = meet(fault, FAULT_GROW, allocate_from, size_bytes);
 
     (void)token;
+    size_bytes = (size_bytes + block_bytes - 1) / block_bytes * block_bytes;
     return error != 0 ? error : cellar_device_grow(fault->inner, allocate_from, size_bytes);
 }
 
@@ -236,6 +254,7 @@ int fault_device_open(struct fault_device *fault, struct cellar_device **ret_dev
         .load = lends ? fault_load : NULL,
         .release = lends ? fault_release : NULL,
         .write = writable ? fault_write : NULL,
+        .write_durable = writable && fault->durable_writes ? fault_write_durable : NULL,
         .sync = lacks(fault, FAULT_SYNC) ? NULL : fault_sync,
         .grow = writable && !lacks(fault, FAULT_GROW) ? fault_grow : NULL,
         .trim = writable && !lacks(fault, FAULT_TRIM) ? fault_trim : NULL,
@@ -269,9 +288,13 @@ void fault_heal(struct fault_device *fault)
 {
     pthread_mutex_lock(&fault->lock);
     fault->rule_count = 0;
-    fault->interrupt_every = 0;
-    fault->transfer_bytes_max = 0;
-    fault->torn_bytes = 0;
+    /* Those are read without the lock, by calls that may be under way: written only where they change. */
+    if (fault->interrupt_every != 0)
+        fault->interrupt_every = 0;
+    if (fault->transfer_bytes_max != 0)
+        fault->transfer_bytes_max = 0;
+    if (fault->torn_bytes != 0)
+        fault->torn_bytes = 0;
     pthread_mutex_unlock(&fault->lock);
 }
 

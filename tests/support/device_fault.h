@@ -50,6 +50,7 @@ struct fault_device {
     bool keep_inner;      /* inner stays open when this device is closed */
     unsigned without;     /* FAULT_BITs of LOAD, WRITE, SYNC, GROW, TRIM, LOCK, WINDOW: the table lacks them */
     uint32_t block_bytes; /* 0: as inner */
+    bool durable_writes;  /* the table has write_durable: one is a FAULT_WRITE and, where that was done, a FAULT_SYNC */
 
     uint64_t transfer_bytes_max; /* of one read or write; 0: no limit */
     uint64_t interrupt_every;    /* every so many reads, writes, grows and locks give -EINTR instead; 0: none */

@@ -1,6 +1,7 @@
 #include "store_fixture.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,18 +9,78 @@
 enum { STEP_BYTES = 64 * 1024, MEMORY_BYTES = 64 << 20 };
 
 struct store_way store_ways[STORE_WAY_COUNT] = {
-    [STORE_MAPPED] = {"mapped file", CELLAR_DEVICE_MAPPED, false},
-    [STORE_PAGES] = {"pages of a file", CELLAR_DEVICE_PAGES, false},
-    [STORE_MEMORY_MAPPED] = {"memory", CELLAR_DEVICE_MAPPED, true},
-    [STORE_MEMORY_PAGES] = {"pages of memory", CELLAR_DEVICE_PAGES, true},
+    [STORE_MAPPED] = {.name = "mapped", .device = CELLAR_DEVICE_MAPPED, .window = true},
+    [STORE_PAGES] = {.name = "pages", .device = CELLAR_DEVICE_PAGES},
+    [STORE_DIRECT] = {.name = "direct", .device = CELLAR_DEVICE_DIRECT},
+    [STORE_MEMORY_MAPPED] = {.name = "memory", .device = CELLAR_DEVICE_MAPPED, .memory = true, .window = true},
+    [STORE_MEMORY_PAGES] = {.name = "memory-pages", .device = CELLAR_DEVICE_PAGES, .memory = true},
+    [STORE_BLOCK] = {.name = "block", .device = CELLAR_DEVICE_PAGES, .memory = true, .fixed = true},
 };
+
+/* ---- which ways run ---- */
+
+static bool ways_ran[STORE_WAY_COUNT];
+static pid_t program; /* children of the tests say nothing */
+
+static void report_ways(void)
+{
+    if (getpid() != program)
+        return;
+    printf("ways that ran:");
+    for (int way = 0; way < STORE_WAY_COUNT; way++) {
+        if (ways_ran[way])
+            printf(" %s", store_ways[way].name);
+    }
+    printf("\n");
+}
+
+static bool is_wanted(const struct store_way *way)
+{
+    const char *at = getenv("CELLAR_TEST_WAYS");
+    size_t name_bytes = strlen(way->name);
+
+    if (at == NULL)
+        return true;
+    for (;;) {
+        size_t length_bytes = strcspn(at, ",");
+
+        if (length_bytes == name_bytes && strncmp(at, way->name, name_bytes) == 0)
+            return true;
+        if (at[length_bytes] == '\0')
+            return false;
+        at += length_bytes + 1;
+    }
+}
+
+void store_run(void **state)
+{
+    struct store_fixture *f = *state;
+
+    if (!is_wanted(f->way))
+        skip();
+    if (f->way->device == CELLAR_DEVICE_DIRECT && !support_has_direct(f->folder))
+        support_skip("no O_DIRECT on the file system of %s", f->folder);
+    ways_ran[f->way - store_ways] = true;
+    f->test(state);
+}
+
+bool store_takes_slice(const struct store_fixture *f)
+{
+    return f->way->device == CELLAR_DEVICE_DIRECT && getenv("CELLAR_TEST_WAYS") == NULL;
+}
 
 int store_setup(void **state)
 {
+    const struct store_case *of = *state;
     struct store_fixture *f = calloc(1, sizeof *f);
 
     assert_non_null(f);
-    f->way = *state;
+    if (program == 0) {
+        program = getpid();
+        assert_int_equal(atexit(report_ways), 0);
+    }
+    f->test = of->test;
+    f->way = of->way;
     f->folder = support_folder_make();
     f->path = support_path(f->folder, "store");
     f->key = store_key(1);
@@ -31,6 +92,8 @@ int store_teardown(void **state)
 {
     struct store_fixture *f = *state;
 
+    if (f->device != f->memory)
+        cellar_device_close(f->device);
     cellar_device_close(f->memory);
     support_folder_remove(f->folder);
     free(f);
@@ -65,25 +128,43 @@ struct cellar_reader_options store_reader_options(const struct store_fixture *f)
     return (struct cellar_reader_options){.device = f->way->device};
 }
 
+static void make_device(struct store_fixture *f)
+{
+    uint64_t size_bytes = f->way->fixed ? STORE_FIXED_BYTES : 0;
+
+    if (f->device != NULL)
+        return;
+    assert_done(cellar_device_open_memory(NULL, size_bytes, MEMORY_BYTES, &f->memory));
+    f->device = f->memory;
+    if (!f->way->fixed)
+        return;
+    f->blocks = (struct fault_device){
+        .inner = f->memory,
+        .keep_inner = true,
+        .without = FAULT_BIT(FAULT_GROW) | FAULT_BIT(FAULT_TRIM) | FAULT_BIT(FAULT_LOAD) | FAULT_BIT(FAULT_WINDOW),
+        .block_bytes = 512,
+    };
+    assert_done(fault_device_open(&f->blocks, &f->device));
+}
+
 int store_create(struct store_fixture *f, const struct cellar_config *config,
                  const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
 {
     if (!f->way->memory)
         return cellar_writer_create(f->path, config, options, ret_writer);
-    if (f->memory == NULL)
-        assert_done(cellar_device_open_memory(NULL, 0, MEMORY_BYTES, &f->memory));
-    return cellar_writer_create_on(f->memory, config, options, ret_writer);
+    make_device(f);
+    return cellar_writer_create_on(f->device, config, options, ret_writer);
 }
 
 int store_open(struct store_fixture *f, const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
 {
-    return f->way->memory ? cellar_writer_open_on(f->memory, options, ret_writer)
+    return f->way->memory ? cellar_writer_open_on(f->device, options, ret_writer)
                           : cellar_writer_open(f->path, options, ret_writer);
 }
 
 int store_read(struct store_fixture *f, const struct cellar_reader_options *options, struct cellar_reader **ret_reader)
 {
-    return f->way->memory ? cellar_reader_open_on(f->memory, options, ret_reader)
+    return f->way->memory ? cellar_reader_open_on(f->device, options, ret_reader)
                           : cellar_reader_open(f->path, options, ret_reader);
 }
 
@@ -124,8 +205,10 @@ void store_close(struct cellar_writer *writer)
 void store_remove(struct store_fixture *f)
 {
     if (f->way->memory) {
+        if (f->device != f->memory)
+            cellar_device_close(f->device);
         cellar_device_close(f->memory);
-        f->memory = NULL;
+        f->device = f->memory = NULL;
     } else {
         assert_int_equal(unlink(f->path), 0);
     }

@@ -1,6 +1,7 @@
 /*
  * store_fixture.h - stores for the tests of the store, on every way that bytes can go: a mapped file, a file by pread
- * and pwrite, and the memory device with and without its window.
+ * and pwrite, one by O_DIRECT, the memory device with and without its window, and one in blocks and of fixed
+ * size.
  *
  *     static void test_something(void **state)
  *     {
@@ -11,11 +12,14 @@
  *     }
  *     const struct CMUnitTest tests[] = {STORE_ON_ALL(test_something)};
  *
- * What the fixture itself cannot do fails the test. A test closes what it opened.
+ * What the fixture itself cannot do fails the test. A test closes what it opened. The environment variable
+ * CELLAR_TEST_WAYS, names of ways with commas between, lets those run and no others; the names stand in
+ * store_fixture.c. At its end a program says which ways ran.
  */
 #ifndef CELLAR_TESTS_STORE_FIXTURE_H
 #define CELLAR_TESTS_STORE_FIXTURE_H
 
+#include "device_fault.h"
 #include "support.h"
 
 #include "format/format.h"
@@ -25,31 +29,63 @@
 struct store_way {
     const char *name;
     enum cellar_device_choice device;
-    bool memory; /* a memory device of the test's; else a file */
+    bool memory; /* a device of the test's; else a file */
+    bool fixed;  /* a device that can't grow: the store lies in STORE_FIXED_BYTES, whatever its length */
+    bool window; /* there is one */
 };
 
-enum { STORE_MAPPED, STORE_PAGES, STORE_MEMORY_MAPPED, STORE_MEMORY_PAGES, STORE_WAY_COUNT };
+enum {
+    STORE_MAPPED,
+    STORE_PAGES,
+    STORE_DIRECT,
+    STORE_MEMORY_MAPPED,
+    STORE_MEMORY_PAGES,
+    STORE_BLOCK,
+
+    STORE_WAY_COUNT
+};
+
+enum { STORE_FIXED_BYTES = 8 << 20 };
 
 extern struct store_way store_ways[STORE_WAY_COUNT];
 
 struct store_fixture {
+    void (*test)(void **state);
     const struct store_way *way;
     char *folder;
     const char *path;             /* of the store, also where it lies in memory */
     struct cellar_device *memory; /* NULL until the store is created, or on files */
+    struct cellar_device *device; /* what the store is opened on: memory, or a device over it; NULL as memory */
+    struct fault_device blocks;   /* that device: in blocks of 512 bytes, and of fixed size */
     struct cellar_key key;        /* store_key(1): of the writers that are made with store_options */
 };
 
-/* cmocka fixtures; the initial state is a struct store_way. */
+struct store_case {
+    void (*test)(void **state);
+    const struct store_way *way;
+};
+
+/* cmocka fixtures; the initial state is a struct store_case. store_run runs its test, or skips it where its way shall
+ * not, or can't, run. */
 int store_setup(void **state);
 int store_teardown(void **state);
+void store_run(void **state);
 
 #define STORE_ON(test, way)                                                                                            \
     {                                                                                                                  \
-#test "[" #way "]", test, store_setup, store_teardown, &store_ways[way]                                        \
+#test "[" #way "]", store_run, store_setup, store_teardown, &(struct store_case)                               \
+        {                                                                                                              \
+            test, &store_ways[way]                                                                                     \
+        }                                                                                                              \
     }
-#define STORE_ON_FILES(test) STORE_ON(test, STORE_MAPPED), STORE_ON(test, STORE_PAGES)
-#define STORE_ON_ALL(test) STORE_ON_FILES(test), STORE_ON(test, STORE_MEMORY_MAPPED), STORE_ON(test, STORE_MEMORY_PAGES)
+#define STORE_ON_FILES(test) STORE_ON(test, STORE_MAPPED), STORE_ON(test, STORE_PAGES), STORE_ON(test, STORE_DIRECT)
+#define STORE_ON_ALL(test)                                                                                             \
+    STORE_ON_FILES(test), STORE_ON(test, STORE_MEMORY_MAPPED), STORE_ON(test, STORE_MEMORY_PAGES),                     \
+        STORE_ON(test, STORE_BLOCK)
+
+/* True where every write waits for the disk: a long test does a part of its work, unless the way is asked for in
+ * CELLAR_TEST_WAYS. */
+bool store_takes_slice(const struct store_fixture *f);
 
 /* ---- making ---- */
 

@@ -246,6 +246,13 @@ bool support_is_unmapped(const void *address)
            errno == ENOMEM;
 }
 
+bool support_cache_debug(void)
+{
+    const char *value = getenv("CELLAR_CACHE_DEBUG");
+
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
 bool support_drop_root(void)
 {
     enum { NOBODY = 65534 };
@@ -253,6 +260,20 @@ bool support_drop_root(void)
     if (geteuid() != 0)
         return true;
     return setgroups(0, NULL) == 0 && setgid(NOBODY) == 0 && setuid(NOBODY) == 0;
+}
+
+bool support_has_direct(const char *folder)
+{
+    const char *path = support_path(folder, ".direct");
+    struct cellar_device *device;
+    int error = cellar_device_open_pread(
+        path, CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE | CELLAR_OPEN_EXCLUSIVE | CELLAR_OPEN_DIRECT, 0600, &device);
+
+    if (error == 0) {
+        unlink(path);
+        cellar_device_close(device);
+    }
+    return error == 0;
 }
 
 struct cellar_device *support_device_open(enum support_device kind, const char *folder, const char *name,
@@ -267,8 +288,12 @@ struct cellar_device *support_device_open(enum support_device kind, const char *
     }
     if (kind == SUPPORT_DEVICE_FILE)
         assert_done(cellar_device_open_file(support_path(folder, name), flags, 0644, &device));
-    else
+    else if (kind == SUPPORT_DEVICE_PREAD)
         assert_done(cellar_device_open_pread(support_path(folder, name), flags, 0644, &device));
+    if (kind == SUPPORT_DEVICE_DIRECT) {
+        assert_done(cellar_device_open_pread(support_path(folder, name), flags | CELLAR_OPEN_DIRECT, 0644, &device));
+        assert_done(cellar_device_open_bytes(device, &device));
+    }
     assert_done(cellar_device_grow(device, 0, size_bytes));
     return device;
 }

@@ -102,11 +102,25 @@ bool support_is_unmapped(const void *address);
 /* In a child: becomes a user to whom file modes mean something, for good. False where that can't be. */
 bool support_drop_root(void);
 
+/* True where CELLAR_CACHE_DEBUG=1 is set: every cache has four pages and gives them up at once, so that what is cached,
+ * counted and lent is not what it is otherwise. Tests skip what checks that. */
+bool support_cache_debug(void);
+
 /* ---- devices ---- */
 
-enum support_device { SUPPORT_DEVICE_FILE, SUPPORT_DEVICE_PREAD, SUPPORT_DEVICE_MEMORY, SUPPORT_DEVICE_COUNT };
+/* True where the file system of the folder has O_DIRECT. */
+bool support_has_direct(const char *folder);
 
-/* A new writable device of size_bytes zeros (the memory device with capacity_bytes); the files are FOLDER/NAME. */
+enum support_device {
+    SUPPORT_DEVICE_FILE,
+    SUPPORT_DEVICE_PREAD,
+    SUPPORT_DEVICE_MEMORY,
+    SUPPORT_DEVICE_DIRECT, /* in bytes over a file by O_DIRECT */
+    SUPPORT_DEVICE_COUNT,
+};
+
+/* A new writable device of size_bytes zeros (the memory device with capacity_bytes); the files are FOLDER/NAME. Without
+ * O_DIRECT the test is skipped. */
 struct cellar_device *support_device_open(enum support_device kind, const char *folder, const char *name,
                                           uint64_t size_bytes, uint64_t capacity_bytes);
 

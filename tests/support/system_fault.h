@@ -33,6 +33,7 @@ enum system_call {
     SYSTEM_PREAD,
     SYSTEM_PWRITE,
     SYSTEM_PWRITEV,
+    SYSTEM_PWRITEV2,
     SYSTEM_FSYNC,
     SYSTEM_FDATASYNC,
     SYSTEM_MSYNC,
@@ -195,6 +196,17 @@ ssize_t pwritev(int fd, const struct iovec *parts, int part_count, off_t offset)
     if (real == NULL)
         system_find("pwritev64", &real);
     return real(fd, parts, part_count, offset);
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int part_count, off_t offset, int flags)
+{
+    static ssize_t (*real)(int, const struct iovec *, int, off_t, int);
+
+    if (system_meets(SYSTEM_PWRITEV2))
+        return -1;
+    if (real == NULL)
+        system_find("pwritev64v2", &real);
+    return real(fd, parts, part_count, offset, flags);
 }
 
 int fsync(int fd)

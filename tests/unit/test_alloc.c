@@ -324,7 +324,7 @@ static void test_fixed_device(void **state)
         assert_int_equal(take(&stage, 70), START);
         assert_int_equal(take(&stage, 100 - START - 70), START + 70);
         assert_int_equal(stage.alloc.next_index, 100);
-        expect_refused(&stage, 1, -ENOTSUP);
+        expect_refused(&stage, 1, -ENOSPC);
         close_stage(&stage);
     }
 }

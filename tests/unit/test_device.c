@@ -24,6 +24,8 @@ static const struct subject subjects[] = {
     {.name = "file", .kind = SUPPORT_DEVICE_FILE},
     {.name = "pread", .kind = SUPPORT_DEVICE_PREAD},
     {.name = "memory", .kind = SUPPORT_DEVICE_MEMORY},
+    {.name = "direct", .kind = SUPPORT_DEVICE_DIRECT},
+    {.name = "short direct", .kind = SUPPORT_DEVICE_DIRECT, .wrapped = true, .transfer_bytes_max = 1001},
     {.name = "wrapped file", .kind = SUPPORT_DEVICE_FILE, .wrapped = true},
     {.name = "short pread", .kind = SUPPORT_DEVICE_PREAD, .wrapped = true, .transfer_bytes_max = 7},
     {.name = "interrupted pread", .kind = SUPPORT_DEVICE_PREAD, .wrapped = true, .interrupt_every = 2},
@@ -77,6 +79,11 @@ static int teardown(void **state)
     support_folder_remove(stage->folder);
     free(stage);
     return 0;
+}
+
+static bool can_map(enum support_device kind)
+{
+    return kind != SUPPORT_DEVICE_PREAD && kind != SUPPORT_DEVICE_DIRECT;
 }
 
 static bool lacks(const struct stage *stage, enum fault_call call)
@@ -229,7 +236,7 @@ static void test_many_parts(void **state)
 static void test_load_lends_or_copies(void **state)
 {
     struct stage *stage = *state;
-    bool lends = stage->subject->kind != SUPPORT_DEVICE_PREAD && !lacks(stage, FAULT_LOAD);
+    bool lends = can_map(stage->subject->kind) && !lacks(stage, FAULT_LOAD);
     const void *lent, *empty;
 
     assert_int_equal(cellar_device_lends(stage->device), lends);
@@ -304,7 +311,7 @@ static void test_trim_never_grows(void **state)
 static void test_window(void **state)
 {
     struct stage *stage = *state;
-    bool has = stage->subject->kind != SUPPORT_DEVICE_PREAD && !lacks(stage, FAULT_WINDOW);
+    bool has = can_map(stage->subject->kind) && !lacks(stage, FAULT_WINDOW);
     void *base = NULL, *again = NULL;
     uint64_t capacity_bytes = 0, capacity_again = 0;
     unsigned char bytes[100], *window;
@@ -472,7 +479,7 @@ static void test_no_lock_after_forget(void **state)
 
 static void test_what_it_is(void **state)
 {
-    static const char *const names[] = {"file", "pread", "memory"};
+    static const char *const names[] = {"file", "pread", "memory", "direct"};
     struct stage *stage = *state;
 
     assert_string_equal(cellar_device_name(stage->device),

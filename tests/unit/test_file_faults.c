@@ -29,7 +29,7 @@ static struct cellar_device *open_filled(bool mapped)
 
     memset(bytes, 'o', sizeof bytes);
     support_file_write(path, bytes, sizeof bytes);
-    assert_done(cellar_file_open(path, CELLAR_OPEN_WRITE, 0, mapped, &device));
+    assert_done(cellar_file_open(path, CELLAR_OPEN_WRITE, 0, mapped ? CELLAR_FILE_MAPPED : CELLAR_FILE_PREAD, &device));
     return device;
 }
 

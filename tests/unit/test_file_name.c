@@ -46,7 +46,7 @@ static void test_make_and_publish(void **state)
     bool renamed = false;
 
     for (int mapped = 0; mapped < 2; mapped++) {
-        assert_done(cellar_file_create_hidden(path, 0660, mapped, &device));
+        assert_done(cellar_file_create_hidden(path, 0660, mapped ? CELLAR_FILE_MAPPED : CELLAR_FILE_PREAD, &device));
         assert_string_equal(cellar_device_name(device), mapped ? "file" : "pread");
         assert_false(is_there(path));
         assert_int_equal(stat(hidden, &status), 0);
@@ -74,7 +74,7 @@ static void test_never_over_what_is_there(void **state)
     bool renamed = true;
 
     support_file_write(path, "old", 3);
-    assert_done(cellar_file_create_hidden(path, 0644, true, &device));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
     fill(device, "new");
     assert_result(cellar_file_publish(device, path, NULL, &renamed), -EEXIST);
     assert_false(renamed);
@@ -95,7 +95,7 @@ static void test_replace_no_other(void **state)
 
     support_file_write(path, "old", 3);
     assert_done(cellar_device_open_file(path, CELLAR_OPEN_WRITE, 0, &old_one));
-    assert_done(cellar_file_create_hidden(path, 0644, true, &new_one));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &new_one));
     fill(new_one, "new");
     assert_int_equal(rename(path, moved), 0);
     assert_result(cellar_file_publish(new_one, path, old_one, &renamed), -ESTALE);
@@ -120,7 +120,7 @@ static void test_replace(void **state)
     support_file_write(path, "old", 3);
     assert_done(cellar_device_open_file(path, CELLAR_OPEN_WRITE, 0, &old_one));
     assert_done(cellar_device_lock(old_one, CELLAR_LOCK_WRITER));
-    assert_done(cellar_file_create_hidden(path, 0644, true, &new_one));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &new_one));
     fill(new_one, "new");
     assert_done(cellar_file_publish(new_one, path, old_one, &renamed));
     assert_true(renamed);
@@ -149,7 +149,7 @@ static int lock_at(void *user)
 static int make_hidden(void *user)
 {
     struct cellar_device *device;
-    int error = cellar_file_create_hidden(user, 0644, true, &device);
+    int error = cellar_file_create_hidden(user, 0644, CELLAR_FILE_MAPPED, &device);
 
     if (error == 0)
         cellar_device_close(device);
@@ -162,9 +162,9 @@ static void test_two_makers(void **state)
     struct cellar_device *device, *second = NULL;
     bool renamed;
 
-    assert_done(cellar_file_create_hidden(path, 0644, true, &device));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
     fill(device, "whole");
-    assert_result(cellar_file_create_hidden(path, 0644, true, &second), CELLAR_EBUSY);
+    assert_result(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &second), CELLAR_EBUSY);
     assert_null(second);
     assert_result(support_child(make_hidden, path), CELLAR_EBUSY);
     assert_content(hidden, "whole"); /* nobody emptied it */
@@ -172,7 +172,7 @@ static void test_two_makers(void **state)
     assert_done(cellar_file_publish(device, path, NULL, &renamed));
     assert_result(support_child(lock_at, path), CELLAR_EBUSY);
     /* Now the hidden name is free for another. */
-    assert_done(cellar_file_create_hidden(path, 0644, true, &second));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &second));
     assert_result(cellar_file_publish(second, path, NULL, &renamed), -EEXIST);
     assert_content(path, "whole");
     assert_done(cellar_device_close(second));
@@ -190,7 +190,7 @@ static void test_leftover(void **state)
     bool renamed;
 
     support_file_write(hidden, "left over by somebody", 21);
-    assert_done(cellar_file_create_hidden(path, 0644, true, &device));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
     assert_done(cellar_device_size(device, &size_bytes));
     assert_int_equal(size_bytes, 0);
     assert_done(cellar_device_grow(device, 0, 20));
@@ -209,15 +209,15 @@ static void test_folders(void **state)
     const char *path = support_path(*state, "no folder/store");
     bool renamed = true;
 
-    assert_result(cellar_file_create_hidden(path, 0644, true, &device), -ENOENT);
+    assert_result(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device), -ENOENT);
     assert_null(device);
     /* A folder under the hidden name is no leftover. */
     path = support_path(*state, "store");
     assert_int_equal(mkdir(support_path(*state, HIDDEN), 0700), 0);
-    assert_result(cellar_file_create_hidden(path, 0644, true, &device), -EISDIR);
+    assert_result(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device), -EISDIR);
     assert_int_equal(rmdir(support_path(*state, HIDDEN)), 0);
     /* The hidden name is gone when it shall be given the true one. */
-    assert_done(cellar_file_create_hidden(path, 0644, true, &device));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
     assert_int_equal(unlink(support_path(*state, HIDDEN)), 0);
     assert_result(cellar_file_publish(device, path, NULL, &renamed), -ENOENT);
     assert_false(renamed);
@@ -238,7 +238,7 @@ static void test_no_link_is_followed(void **state)
 
     support_file_write(victim, "precious", 8);
     assert_int_equal(symlink(victim, support_path(*state, HIDDEN)), 0);
-    assert_result(cellar_file_create_hidden(path, 0644, true, &device), -ELOOP);
+    assert_result(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device), -ELOOP);
     assert_null(device);
     assert_content(victim, "precious");
 }
@@ -261,7 +261,7 @@ static void test_hidden_name_of_a_whole_file(void **state)
         if (in_use)
             assert_done(cellar_device_lock(writer, CELLAR_LOCK_WRITER));
         assert_int_equal(link(moved, support_path(*state, HIDDEN)), 0);
-        assert_done(cellar_file_create_hidden(path, 0644, true, &device));
+        assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
         fill(device, "new");
         (void)!unlink(path);
         assert_done(cellar_file_publish(device, path, NULL, &renamed));
@@ -279,7 +279,7 @@ static int publish_bare_name(void *user)
     bool renamed = false;
 
     SUPPORT_CHILD_NEEDS(chdir(user) == 0);
-    SUPPORT_CHILD_NEEDS(cellar_file_create_hidden("bare", 0644, false, &device) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_file_create_hidden("bare", 0644, CELLAR_FILE_PREAD, &device) == 0);
     SUPPORT_CHILD_NEEDS(cellar_file_publish(device, "bare", NULL, &renamed) == 0 && renamed);
     SUPPORT_CHILD_NEEDS(cellar_file_is_at(device, "./bare") == 0);
     SUPPORT_CHILD_NEEDS(symlink("bare", "link") == 0);
@@ -310,9 +310,10 @@ static void test_long_names(void **state)
         other[length - 1] = 'm';
         path = support_path(*state, name);
         other_path = support_path(*state, other);
-        assert_done(cellar_file_create_hidden(path, 0644, true, &device));
-        assert_result(cellar_file_create_hidden(path, 0644, true, &second), CELLAR_EBUSY);
-        assert_done(cellar_file_create_hidden(other_path, 0644, true, &second)); /* another name, another maker */
+        assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
+        assert_result(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &second), CELLAR_EBUSY);
+        assert_done(
+            cellar_file_create_hidden(other_path, 0644, CELLAR_FILE_MAPPED, &second)); /* another name, another maker */
         assert_done(cellar_file_publish(device, path, NULL, &renamed));
         cellar_file_discard_hidden(other_path);
         assert_int_equal(cellar_file_is_at(device, path), 0);
@@ -407,7 +408,7 @@ static int die_while_making(void *user)
 {
     struct cellar_device *device;
 
-    SUPPORT_CHILD_NEEDS(cellar_file_create_hidden(user, 0644, true, &device) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_file_create_hidden(user, 0644, CELLAR_FILE_MAPPED, &device) == 0);
     SUPPORT_CHILD_NEEDS(cellar_device_grow(device, 0, 100000) == 0);
     SUPPORT_CHILD_NEEDS(support_device_write(device, "left over", 9, 5) == 0);
     raise(SIGKILL);
@@ -423,7 +424,7 @@ static void test_death_of_a_maker(void **state)
     assert_int_equal(support_child(die_while_making, path), -SIGKILL);
     assert_true(is_there(support_path(*state, HIDDEN)));
     assert_int_equal(support_file_size(support_path(*state, HIDDEN)), 100000);
-    assert_done(cellar_file_create_hidden(path, 0644, true, &device));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
     assert_done(cellar_device_size(device, &size_bytes));
     assert_int_equal(size_bytes, 0);
     assert_done(cellar_device_close(device));

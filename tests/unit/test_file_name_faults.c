@@ -24,7 +24,7 @@ static struct cellar_device *make(void)
 {
     struct cellar_device *device;
 
-    assert_done(cellar_file_create_hidden(path, 0644, true, &device));
+    assert_done(cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device));
     return device;
 }
 
@@ -211,7 +211,7 @@ static void test_create_fails(void **state)
 
             support_file_write(hidden, "left over", 9);
             system_fail(rows[i].call, nth, 1, rows[i].error);
-            result = cellar_file_create_hidden(path, 0644, true, &device);
+            result = cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device);
             system_heal();
             if (result != 0) { /* some can be done without, or are tried anew */
                 assert_result(result, rows[i].expected);
@@ -250,7 +250,7 @@ static void race(enum system_call call, int nth)
     other = make();
     assert_done(cellar_device_grow(other, 0, 5));
     system_before(call, nth, other_publishes);
-    result = cellar_file_create_hidden(path, 0644, true, &device);
+    result = cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device);
     system_heal();
     if (other != NULL) { /* it was asked whether it is at work, and was */
         assert_result(result, CELLAR_EBUSY);
@@ -295,7 +295,7 @@ static void test_cleared_away(void **state)
             system_before(SYSTEM_FSTAT, nth, clear_away);
         else
             system_before(SYSTEM_FCNTL, 1, clear_away);
-        result = cellar_file_create_hidden(path, 0644, true, &device);
+        result = cellar_file_create_hidden(path, 0644, CELLAR_FILE_MAPPED, &device);
         system_heal();
         assert_result(result, 0); /* it began anew */
         assert_int_equal(cellar_file_is_at(device, hidden), 0);

