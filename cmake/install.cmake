@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 set(CELLAR_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/cellar)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cellar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        FILES_MATCHING PATTERN "*.h")
+        FILES_MATCHING PATTERN "*.h" PATTERN "nbd.h" EXCLUDE)
 
 # Two export sets: who links the shared library needs nothing else, who links the static one needs libb2 and threads.
 set_target_properties(cellar_static PROPERTIES EXPORT_NAME static)

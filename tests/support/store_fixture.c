@@ -1,5 +1,9 @@
 #include "store_fixture.h"
 
+#ifdef CELLAR_TESTS_NBD
+#include "nbd_fixture.h"
+#endif
+
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +19,7 @@ struct store_way store_ways[STORE_WAY_COUNT] = {
     [STORE_MEMORY_MAPPED] = {.name = "memory", .device = CELLAR_DEVICE_MAPPED, .memory = true, .window = true},
     [STORE_MEMORY_PAGES] = {.name = "memory-pages", .device = CELLAR_DEVICE_PAGES, .memory = true},
     [STORE_BLOCK] = {.name = "block", .device = CELLAR_DEVICE_PAGES, .memory = true, .fixed = true},
+    [STORE_NBD] = {.name = "nbd", .device = CELLAR_DEVICE_PAGES, .memory = true, .fixed = true, .asked = true},
 };
 
 /* ---- which ways run ---- */
@@ -40,7 +45,7 @@ static bool is_wanted(const struct store_way *way)
     size_t name_bytes = strlen(way->name);
 
     if (at == NULL)
-        return true;
+        return !way->asked;
     for (;;) {
         size_t length_bytes = strcspn(at, ",");
 
@@ -52,6 +57,44 @@ static bool is_wanted(const struct store_way *way)
     }
 }
 
+#ifdef CELLAR_TESTS_NBD
+
+static bool has_nbd(void)
+{
+    return nbd_is_here();
+}
+
+static void open_nbd(struct store_fixture *f)
+{
+    f->server = nbd_fixture_open(STORE_FIXED_BYTES, &f->memory);
+}
+
+static void close_nbd(struct store_fixture *f)
+{
+    if (f->server != NULL)
+        nbd_fixture_close(f->server);
+    f->server = NULL;
+}
+
+#else
+
+static bool has_nbd(void)
+{
+    return false;
+}
+
+static void open_nbd(struct store_fixture *f)
+{
+    (void)f;
+}
+
+static void close_nbd(struct store_fixture *f)
+{
+    (void)f;
+}
+
+#endif
+
 void store_run(void **state)
 {
     struct store_fixture *f = *state;
@@ -60,6 +103,8 @@ void store_run(void **state)
         skip();
     if (f->way->device == CELLAR_DEVICE_DIRECT && !support_has_direct(f->folder))
         support_skip("no O_DIRECT on the file system of %s", f->folder);
+    if (f->way == &store_ways[STORE_NBD] && !has_nbd())
+        support_skip("no libnbd, or no nbdkit");
     ways_ran[f->way - store_ways] = true;
     f->test(state);
 }
@@ -95,6 +140,7 @@ int store_teardown(void **state)
     if (f->device != f->memory)
         cellar_device_close(f->device);
     cellar_device_close(f->memory);
+    close_nbd(f);
     support_folder_remove(f->folder);
     free(f);
     return 0;
@@ -134,9 +180,12 @@ static void make_device(struct store_fixture *f)
 
     if (f->device != NULL)
         return;
-    assert_done(cellar_device_open_memory(NULL, size_bytes, MEMORY_BYTES, &f->memory));
+    if (f->way == &store_ways[STORE_NBD])
+        open_nbd(f);
+    else
+        assert_done(cellar_device_open_memory(NULL, size_bytes, MEMORY_BYTES, &f->memory));
     f->device = f->memory;
-    if (!f->way->fixed)
+    if (f->way != &store_ways[STORE_BLOCK])
         return;
     f->blocks = (struct fault_device){
         .inner = f->memory,
@@ -208,6 +257,7 @@ void store_remove(struct store_fixture *f)
         if (f->device != f->memory)
             cellar_device_close(f->device);
         cellar_device_close(f->memory);
+        close_nbd(f);
         f->device = f->memory = NULL;
     } else {
         assert_int_equal(unlink(f->path), 0);

@@ -1,7 +1,7 @@
 /*
  * store_fixture.h - stores for the tests of the store, on every way that bytes can go: a mapped file, a file by pread
- * and pwrite, one by O_DIRECT, the memory device with and without its window, and one in blocks and of fixed
- * size.
+ * and pwrite, one by O_DIRECT, the memory device with and without its window, one in blocks and of fixed size, and an
+ * NBD server.
  *
  *     static void test_something(void **state)
  *     {
@@ -14,7 +14,7 @@
  *
  * What the fixture itself cannot do fails the test. A test closes what it opened. The environment variable
  * CELLAR_TEST_WAYS, names of ways with commas between, lets those run and no others; the names stand in
- * store_fixture.c. At its end a program says which ways ran.
+ * store_fixture.c. Without it all run but those that must be asked for (nbd). At its end a program says which ways ran.
  */
 #ifndef CELLAR_TESTS_STORE_FIXTURE_H
 #define CELLAR_TESTS_STORE_FIXTURE_H
@@ -32,6 +32,7 @@ struct store_way {
     bool memory; /* a device of the test's; else a file */
     bool fixed;  /* a device that can't grow: the store lies in STORE_FIXED_BYTES, whatever its length */
     bool window; /* there is one */
+    bool asked;  /* runs only where CELLAR_TEST_WAYS names it */
 };
 
 enum {
@@ -41,11 +42,13 @@ enum {
     STORE_MEMORY_MAPPED,
     STORE_MEMORY_PAGES,
     STORE_BLOCK,
-
+    STORE_NBD,
     STORE_WAY_COUNT
 };
 
 enum { STORE_FIXED_BYTES = 8 << 20 };
+
+struct nbd_server;
 
 extern struct store_way store_ways[STORE_WAY_COUNT];
 
@@ -57,6 +60,7 @@ struct store_fixture {
     struct cellar_device *memory; /* NULL until the store is created, or on files */
     struct cellar_device *device; /* what the store is opened on: memory, or a device over it; NULL as memory */
     struct fault_device blocks;   /* that device: in blocks of 512 bytes, and of fixed size */
+    struct nbd_server *server;    /* memory is a device on it; NULL: there is none */
     struct cellar_key key;        /* store_key(1): of the writers that are made with store_options */
 };
 
@@ -81,7 +85,7 @@ void store_run(void **state);
 #define STORE_ON_FILES(test) STORE_ON(test, STORE_MAPPED), STORE_ON(test, STORE_PAGES), STORE_ON(test, STORE_DIRECT)
 #define STORE_ON_ALL(test)                                                                                             \
     STORE_ON_FILES(test), STORE_ON(test, STORE_MEMORY_MAPPED), STORE_ON(test, STORE_MEMORY_PAGES),                     \
-        STORE_ON(test, STORE_BLOCK)
+        STORE_ON(test, STORE_BLOCK), STORE_ON(test, STORE_NBD)
 
 /* True where every write waits for the disk: a long test does a part of its work, unless the way is asked for in
  * CELLAR_TEST_WAYS. */

@@ -2,10 +2,10 @@
 
 import pathlib
 
-CODE_FOLDERS = ("src", "include", "tools", "tests", "bench")
+CODE_FOLDERS = ("src", "include", "tools", "tests", "bench", "docs/examples")
 ALL_FOLDERS = (*CODE_FOLDERS, "docs", "cmake", ".ci")
 # Data: what tests read, as others wrote it; what the bench wrote; what tools leave behind.
-LEFT_OUT = ("tests/data/", "bench/results.json", "__pycache__/", ".pyc")
+LEFT_OUT = ("tests/data/", "bench/results.json", "bench/results_pages.json", "__pycache__/", ".pyc")
 
 
 def name_of(root, path):
@@ -27,7 +27,7 @@ def find(root, *folders, suffixes=None):
     keep = [path for path in found
             if path.is_file() and not path.is_symlink() and (suffixes is None or path.suffix in suffixes)
             and not any(part in name_of(root, path) for part in LEFT_OUT) and is_text(path)]
-    return sorted(keep)
+    return sorted(set(keep))
 
 
 def lines_of(path):

@@ -20,7 +20,8 @@ static void test_create(void **state)
     cellar_writer_info(writer, &info);
     assert_int_equal(info.mode, CELLAR_MODE_WRITER);
     assert_int_equal(info.data_path, f->way->window ? CELLAR_PATH_WINDOW : CELLAR_PATH_PAGES);
-    assert_string_equal(info.device_name, f->way->fixed                            ? "fault"
+    assert_string_equal(info.device_name, strcmp(f->way->name, "nbd") == 0         ? "nbd"
+                                          : f->way->fixed                          ? "fault"
                                           : f->way->memory                         ? "memory"
                                           : f->way->window                         ? "file"
                                           : f->way->device == CELLAR_DEVICE_DIRECT ? "direct"
