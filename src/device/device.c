@@ -11,7 +11,10 @@
 #include <string.h>
 
 /* The most parts that one call of a table's write gets; POSIX promises 16, Linux 1024. */
-enum { WRITE_PARTS_MAX = 64 };
+enum { WRITE_PARTS_MAX = 1024 };
+
+/* Parts that are read together are at most so many bytes in all. */
+enum { SCATTER_BYTES_MAX = 1 << 20 };
 
 struct cellar_device {
     const struct cellar_device_ops *ops;
@@ -208,13 +211,36 @@ static int read_part(struct cellar_device *device, unsigned char *to, size_t len
     return 0;
 }
 
+/* Many parts by one read, into memory of its own and from there; CELLAR_NONE: not these. */
+static int scatter(struct cellar_device *device, const struct iovec *parts, int part_count, uint64_t offset)
+{
+    unsigned char *bytes;
+    size_t total = 0, done = 0;
+    int error;
+
+    for (int part = 0; part < part_count && total <= SCATTER_BYTES_MAX; part++)
+        total += parts[part].iov_len;
+    if (part_count < 2 || total > SCATTER_BYTES_MAX || (bytes = malloc(total)) == NULL)
+        return CELLAR_NONE;
+    error = read_part(device, bytes, total, offset);
+    for (int part = 0; part < part_count && error == 0; part++) {
+        memcpy(parts[part].iov_base, bytes + done, parts[part].iov_len);
+        done += parts[part].iov_len;
+    }
+    free(bytes);
+    return error;
+}
+
 /* The parts from byte done of them on, which belongs at offset + done. */
 static int read_parts(struct cellar_device *device, const struct iovec *parts, int part_count, uint64_t offset,
                       uint64_t done)
 {
     size_t skip = 0;
-    int error = 0, part = 0;
+    int error = done == 0 ? scatter(device, parts, part_count, offset) : CELLAR_NONE, part = 0;
 
+    if (error != CELLAR_NONE)
+        return error;
+    error = 0;
     advance(parts, part_count, &part, &skip, done);
     for (; part < part_count && error == 0; part++) {
         size_t left = parts[part].iov_len - skip;

@@ -7,7 +7,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
-/* Of each thread. A device's read and write are shallow: the deepest of the library gather 64 parts on the stack. */
+/* Of each thread. A device's read and write are shallow: the deepest of the library gather 1024 parts, 16 KiB, on the
+ * stack. */
 enum { STACK_BYTES = 256 << 10 };
 
 struct cellar_threads {
