@@ -1,10 +1,10 @@
 /*
- * cache.h - a page cache over any source of bytes.
+ * cache.h - a page cache over any source of bytes: a small buffer manager.
  *
  * A cache keeps up to page_count pages of page_bytes bytes of a device (or of whatever a map function reads) and
  * answers reads from them: whole pages without a copy, integers of every size and byte order, ranges of any length.
  * Page k holds the bytes [k * page_bytes, (k + 1) * page_bytes); the last page of a source may be short. A page that
- * no frame holds is loaded with one load of the source; the page to give up for it is chosen by SIEVE.
+ * no frame holds is loaded with one load of the source; which page is given up for it is chosen by a policy.
  *
  *     struct cellar_cache *cache;
  *     uint32_t value;
@@ -14,9 +14,9 @@
  *     cellar_cache_close(cache);
  *
  * What a cached page shows. Where the device lends its memory (cellar_device_lends), a page is that memory: it shows
- * the device as it is now, and nothing is copied. Elsewhere a page is a copy, made when it was loaded: it shows the
- * device as it was then, until it is invalidated or given up. Who writes to the device past the cache invalidates
- * what it wrote.
+ * the device as it is now, and nothing is copied. Elsewhere, and where the options ask for it, a page is a copy, made
+ * when it was loaded: it shows the device as it was then, until it is invalidated or given up. Who writes to the
+ * device past the cache invalidates what it wrote, after the write.
  *
  * Growth. A source may grow while the cache is open. A short last page stays as it was loaded for as long as that is
  * enough; a call that needs bytes past its end asks for the size of the source (calls the map function) again, and
@@ -25,15 +25,24 @@
  *
  * Addresses are bytes from the start of the source. There is nothing at 2^63 and beyond.
  *
- * Memory: page_bytes * (page_count + 1) bytes at most where pages are copies (the one more is where a page is loaded
- * to before another one is given up for it), allocated as they are first needed; and about 100 bytes for each page.
+ * Memory: page_bytes * (page_count + old_pages + 1) bytes at most where pages are copies (the one more is where a page
+ * is loaded to before another one is given up for it; 8 more where threads share the cache), allocated as they are
+ * first needed; and about 150 bytes for each page.
  *
- * Threads: one thread at a time for one cache. Two caches share nothing, also over the same device; a map function is
- * then called from both threads. No call may be made from within a map or unmap function; from within the functions
- * that iterate calls, every one but close may.
+ * Threads: a struct cellar_cache is a handle on frames, for one thread at a time. cellar_cache_share makes another
+ * handle on the same frames, for another thread: then any number of handles may be used at once. Two that miss the same
+ * page cause one load; a hit takes no lock and writes nothing that threads share. Caches that were opened, or copied,
+ * one by one share nothing, also over the same device. No call may be made from within a map or unmap function, or from
+ * validate or place; from within loaded, wait, done and the functions that iterate calls every one but close may.
  *
- * Errors, besides those named below: those of the device or of the map function, and -ENOMEM. A load that failed
- * leaves no trace: no page is given up for it, and the next call tries again.
+ * fork: a cache with background loads, or shared by threads, can only be closed in the child.
+ *
+ * Errors, besides those named below: those of the device, the map function or a hook, and -ENOMEM. A load that failed
+ * leaves no trace: all who waited for it get its error, and the next call tries again.
+ *
+ * Debugging: in a process with CELLAR_CACHE_DEBUG=1 in its environment every cache has four pages at most, gives up a
+ * page as soon as nothing holds it, never lends a device's memory, and makes what it has given up inaccessible, so that
+ * a use of a page after its time, a forgotten fix or an unfix too many crashes where it is.
  */
 #ifndef CELLAR_CACHE_H
 #define CELLAR_CACHE_H
@@ -63,17 +72,86 @@ struct cellar_slice {
 struct cellar_fixed {
     struct cellar_slice slice;
     void *frame;       /* private: the pinned page */
+    unsigned slot;     /* private: where the pin stands */
     const void *run;   /* private: a run that is not in the cache */
     size_t run_length; /* private */
 };
 
-/* Since open, or copy. A lookup is the question for one page: a get that straddles two pages makes two. */
+/* Which page is given up for another one. docs/eviction.md has what each is good at, measured. */
+enum cellar_eviction {
+    CELLAR_EVICT_DEFAULT = 0, /* S3-FIFO */
+    CELLAR_EVICT_SIEVE,
+    CELLAR_EVICT_S3FIFO,
+    CELLAR_EVICT_CLOCK,
+};
+
+/* Where a version of a page lies. */
+struct cellar_place {
+    uint64_t version;             /* of the page that is there: the newest one not newer than what was asked for */
+    struct cellar_device *device; /* borrowed, open until the cache is closed */
+    uint64_t offset;              /* bytes; a multiple of the device's blocks */
+};
+
+/* What a cache asks others. Each may be NULL; user of the options is handed to all. */
+struct cellar_cache_hooks {
+    /*
+     * Where the page at page_address lies for those who read at version; it may be in another device than the one that
+     * the cache was opened with, but it is as long as what is there, a page at most. The answer for a version must
+     * never change, and name no newer one (-EINVAL). CELLAR_NONE: there is no such page. NULL: the device of the cache,
+     * the same address, one version. Any thread that has a handle, several at once.
+     */
+    int (*place)(void *user, uint64_t version, uint64_t page_address, struct cellar_place *ret_place);
+
+    /*
+     * Looks at a page when it has come from the device, before anybody sees it. 0, or a negative error: the load fails
+     * with it, cellar_cache_fault_address is the page's address, and the page is not cached. Any thread, several at
+     * once.
+     */
+    int (*validate)(void *user, uint64_t version, uint64_t page_address, const void *bytes, size_t length);
+
+    /* Called after each load that a call had to wait for, by its thread: the place to let others run. Never on a hit.
+     */
+    void (*loaded)(void *user);
+
+    /*
+     * Called, again and again, while a call must wait for a load, instead of blocking: returns when it wants to look
+     * again. The place where a scheduler runs other tasks, which may use the same handle, and cellar_cache_poll when
+     * none can run. Needs depth; loads then go on in the background, as many at a time as that.
+     */
+    void (*wait)(void *user);
+};
+
+/* All zero is fine: then it is a cache of 1024 pages of 4096 bytes, for one thread, without anything in the background.
+ */
+struct cellar_cache_options {
+    size_t page_bytes; /* a power of two from 1 to 2^30; 0: 4096 */
+    size_t page_count; /* a power of two from 1 to 2^30; 0: 1024 */
+    enum cellar_eviction eviction;
+    bool copy;         /* pages are copies, also where the device could lend its memory */
+    unsigned depth;    /* loads in the background at a time, 0 to 4096; 0: none. More than 0 implies copy. */
+    enum cellar_io io; /* what they run on */
+    unsigned
+        read_ahead_pages; /* the most pages to read ahead of who reads one after the other; 0: none. Needs depth. */
+    unsigned old_pages;   /* overwritten pages kept for snapshots at a time, see pipeline.h; implies copy */
+    struct cellar_cache_hooks hooks;
+    void *user;
+};
+
+/* A version newer than all others: where a handle stands unless told otherwise. */
+#define CELLAR_VERSION_NEWEST (UINT64_MAX - 1)
+
+/*
+ * Since open, or copy. A lookup is the question for one page: a get that straddles two pages makes two. Hits and misses
+ * are the handle's own, the rest is about all that share the frames.
+ */
 struct cellar_cache_counters {
     uint64_t hits;      /* lookups that the cache answered */
     uint64_t misses;    /* lookups that it couldn't, failed ones included, and maps of several pages */
     uint64_t evictions; /* pages given up for others; invalidated ones are not counted */
     size_t pages;       /* pages in the cache now */
     size_t pinned;      /* frames pinned now, those of invalidated pages included */
+    size_t old_pages;   /* overwritten pages kept for snapshots now */
+    uint64_t ahead;     /* pages that were read ahead or prefetched */
 };
 
 /*
@@ -100,11 +178,43 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_cache_open_map(cellar_map_function *map,
                                                        void *user, size_t page_bytes, size_t page_count,
                                                        struct cellar_cache **ret_cache);
 
-/* An independent cache of the same source and geometry: no pages, counters at zero. */
+/*
+ * The same with options, which are copied. -EINVAL: a number out of its range, read_ahead_pages or wait without depth,
+ * a place hook together with a page that is no multiple of the device's blocks. -ENOTSUP: no io_uring where it is asked
+ * for. Errors of making threads, rings and descriptors.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_cache_open_with(struct cellar_device *device,
+                                                        const struct cellar_cache_options *options,
+                                                        struct cellar_cache **ret_cache);
+
+/*
+ * Another handle on the same frames, for another thread; it stands at the same version and limit. Handles are closed in
+ * any order, the frames go with the last. Call it with a handle that no other thread uses at that moment. From then on
+ * the frames are shared: hits cost some nanoseconds more, for good. -ENOTSUP on a cache of a map function.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_cache_share(struct cellar_cache *cache, struct cellar_cache **ret_cache);
+
+/* An independent cache of the same source and options: no pages, counters at zero. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_cache_copy(const struct cellar_cache *cache, struct cellar_cache **ret_cache);
 
 /* Gives everything back; slices and fixed pages become invalid. NULL is fine. */
 CELLAR_API void cellar_cache_close(struct cellar_cache *cache);
+
+/*
+ * Versions and limits. A handle reads at a version: of the versions of a page it is given the newest that is not newer.
+ * Without a place hook and without the snapshots of a pipeline there is one version of everything. Slices from before
+ * become invalid, fixed pages stay. What this gives is that handle's alone; set by its thread.
+ */
+CELLAR_API void cellar_cache_set_version(struct cellar_cache *cache, uint64_t version);
+CELLAR_API uint64_t cellar_cache_version(const struct cellar_cache *cache);
+
+/*
+ * For sources that are appended to: the handle sees nothing at limit_bytes and beyond, as if the source ended there,
+ * and what lies below must never change again. Handles with different limits share all pages; a last page that one of
+ * them cached short is loaded anew when another needs more of it, so that raising the limit never shows what was there
+ * before.
+ */
+CELLAR_API void cellar_cache_set_limit(struct cellar_cache *cache, uint64_t limit_bytes);
 
 CELLAR_API size_t cellar_cache_page_bytes(const struct cellar_cache *cache);
 CELLAR_API size_t cellar_cache_page_count(const struct cellar_cache *cache);
@@ -172,6 +282,37 @@ CELLAR_API void cellar_cache_invalidate(struct cellar_cache *cache, uint64_t add
 /* The most loads of the source that reading [address, address + length) can cost: those of an empty cache. Loads
  * nothing. */
 CELLAR_API uint64_t cellar_cache_loads_needed(const struct cellar_cache *cache, uint64_t address, uint64_t length);
+
+/*
+ * Loads in the background. They need options.depth; without it prefetch does nothing, and load_async and descriptor are
+ * -ENOTSUP.
+ */
+
+/* Starts loading those pages of [address, address + length) that are not in the cache, as far as there is room for more
+ * loads and frames to give up: a hint, whose failures are silent. Pages that follow each other are one request. */
+CELLAR_API void cellar_cache_prefetch(struct cellar_cache *cache, uint64_t address, uint64_t length);
+
+/*
+ * Loads the pages of [address, address + length), at least one byte, and then calls done, once, from within a later
+ * cellar_cache_poll on this handle (never from within this call): with 0, CELLAR_EBOUNDS where the range reaches past
+ * the end, or the error of the first load that failed. The pages are in the cache then, but not fixed: in a cache that
+ * is smaller than all that is under way they may have been given up again. Loads beyond depth wait their turn.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_cache_load_async(struct cellar_cache *cache, uint64_t address, size_t length,
+                                                         void (*done)(void *user, int error), void *user);
+
+/*
+ * Takes in the loads that have arrived, starts others in their place, and calls the done functions of this handle.
+ * wait: waits until there is one to call, or none is to come. 0; CELLAR_NONE: none was called.
+ */
+CELLAR_API int cellar_cache_poll(struct cellar_cache *cache, bool wait);
+
+/* How many done functions of this handle are still to be called. */
+CELLAR_API size_t cellar_cache_awaited(const struct cellar_cache *cache);
+
+/* A descriptor that is readable (POLLIN) when poll has something to do: for poll(2), epoll and event loops. It belongs
+ * to the handle; do not read from it. Negative: -ENOTSUP, errors of epoll_create1 and eventfd. */
+CELLAR_API CELLAR_MUST_CHECK int cellar_cache_descriptor(struct cellar_cache *cache);
 
 /*
  * Ranges.

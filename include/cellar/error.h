@@ -38,6 +38,7 @@ enum {
     CELLAR_EWINDOW = -10009,    /* the reserved address window is too small for this */
     CELLAR_EPINNED = -10010,    /* every frame of the cache is pinned */
     CELLAR_EUNKNOWN = -10011,   /* the device can't tell whether a write happened */
+    CELLAR_EOLDPAGES = -10012,  /* snapshots need more overwritten pages than the cache may keep */
 };
 
 /* "No offset": the diagnostic is about the file as a whole. */

@@ -12,7 +12,19 @@
  * addresses. A write begins at the first pending byte of its run and ends behind the last one, widened to whole
  * blocks of the device: bytes before and behind are not written. Bytes in between that are not pending are read from
  * the device first and written back as they are, so nobody else should be writing to those at that time. After each
- * write, not before, the cache forgets the pages that were written.
+ * write, not before, the cache shows the new pages.
+ *
+ * Versions. A commit, or a persist, that sends anything makes a new version of what is on the device. A snapshot is a
+ * cache handle that goes on seeing the version that it was taken of: before a page that it may need is overwritten, the
+ * page as it was is kept in memory (loaded first, if it isn't cached), for exactly as long as a snapshot needs it, and
+ * old_pages of the cache's options at most at a time: where that is not enough, commit and persist fail, not the
+ * readers, before anything is written. Pages that are only appended to are kept for nobody.
+ *
+ * Eager writes. Where the options allow it, pages that no version has yet (they begin at or past committed_bytes) go to
+ * the device in the background as soon as a stretch of them is complete, so that a commit of much data waits for the
+ * rest alone. They become part of a version with the next commit all the same. Pages that versions have wait for commit
+ * or persist. An error in the background is the result of the next call, and of all after it but close: what is on the
+ * device past the last version is not known then.
  *
  * Failure. What had reached the device by complete writes is no longer pending; the run that failed and what lies
  * behind it still are, and reads go on seeing them. Of the failed run any part may be on the device. Nothing here makes
@@ -27,7 +39,8 @@
  *
  * Pending bytes are the process's own: they are lost with it, and with close.
  *
- * Threads: one thread at a time for one pipeline and its cache together.
+ * Threads: one thread at a time for one pipeline and its cache together; cellar_pipeline_snapshot on any. Snapshots are
+ * for other threads, each for one at a time.
  */
 #ifndef CELLAR_PIPELINE_H
 #define CELLAR_PIPELINE_H
@@ -75,7 +88,38 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_open_functions(const struct cel
                                                                 void *user, size_t page_bytes, size_t page_count,
                                                                 struct cellar_pipeline **ret_pipeline);
 
-/* Ends the pipeline and its cache. What is pending is dropped. NULL is fine. */
+/* All zero is fine: then it is the pipeline that cellar_pipeline_open makes with a cache of that kind. */
+struct cellar_pipeline_options {
+    struct cellar_cache_options cache;
+    uint64_t first_version; /* the version of what is there; commits count up from here */
+
+    unsigned eager_writes; /* the most writes in the background at a time, up to 1024; 0: none */
+    size_t eager_bytes;    /* how much one of them takes, in whole pages; 0: 256 KiB */
+    /* With eager writes: where more than this would be pending, writing waits for what is on its way, and then goes on;
+     * pages that must wait for commit don't count against one write's worth. 0: no bound. */
+    uint64_t pending_bytes_max;
+    uint64_t committed_bytes; /* versions have nothing at or past this; 0: they have all that the device has */
+
+    /*
+     * Where the page's new version, which is about to be written, goes: anywhere but where an older version lies that
+     * somebody may still read. NULL: to where the page lies now. Needs cache.hooks.place, which from the end of the
+     * commit on answers this place for that version, and those that follow. Pages are written whole then, keep their
+     * old place in their old versions, and none is kept in memory for snapshots. A version whose commit failed is asked
+     * for again by the next one: what was answered for it is in no version. Called by the thread that commits.
+     */
+    int (*place_new)(void *user, uint64_t version, uint64_t page_address, struct cellar_place *ret_place);
+};
+
+/*
+ * The same with options, which are copied; the user of cache is handed to place_new. Errors as cellar_cache_open_with;
+ * -EINVAL: place_new without place or with eager writes, or numbers out of their range.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_open_with(struct cellar_device *device,
+                                                           const struct cellar_pipeline_options *options,
+                                                           struct cellar_pipeline **ret_pipeline);
+
+/* Ends the pipeline and its cache, after what is on its way in the background. What is pending is dropped. Snapshots
+ * are closed, and write frames unfixed, before. NULL is fine. */
 CELLAR_API void cellar_pipeline_close(struct cellar_pipeline *pipeline);
 
 /* The cache underneath, for all that it can do; it belongs to the pipeline. It shows the device, without what is
@@ -118,8 +162,60 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_commit(struct cellar_pipeline *
 CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_persist(struct cellar_pipeline *pipeline, uint64_t address,
                                                          uint64_t length);
 
-/* Forgets everything that is pending. */
+/* Forgets everything that is pending; waits for what is on its way in the background first. What eager writes have
+ * brought to the device stays there: at and past the end of the last version reads may give that, or what was there
+ * before. */
 CELLAR_API void cellar_pipeline_discard(struct cellar_pipeline *pipeline);
+
+/*
+ * Versions.
+ */
+
+/* That of what is on the device now, and what snapshots see that are taken now. */
+CELLAR_API uint64_t cellar_pipeline_version(struct cellar_pipeline *pipeline);
+
+/*
+ * A handle on the pipeline's cache that sees the version of now, without what is pending, for as long as it is open: to
+ * be closed with cellar_cache_close, before the pipeline. Its limit is the end of that version, and may be lowered; its
+ * version is not to be changed. Any thread; waits for a commit that is under way. -ENOMEM. -ENOTSUP: a pipeline of bare
+ * functions, or without old_pages and place_new, where nothing could be kept for it.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_snapshot(struct cellar_pipeline *pipeline,
+                                                          struct cellar_cache **ret_cache);
+
+/* Versions have nothing at or past this: what is written there may go out before commit. Commits raise it to the end of
+ * what they send. */
+CELLAR_API void cellar_pipeline_set_committed(struct cellar_pipeline *pipeline, uint64_t committed_bytes);
+
+/*
+ * Write frames.
+ */
+
+enum cellar_write_start {
+    CELLAR_WRITE_AS_IS, /* the page begins as what it is: loaded, and copied, unless all of it is pending already */
+    CELLAR_WRITE_NEW,   /* all of the page will be written: nothing is loaded, what isn't pending begins as zeros */
+};
+
+/* A page that can be written in place. */
+struct cellar_write_frame {
+    uint64_t address; /* of the page */
+    void *bytes;
+    size_t length; /* a page, or what there is of the last one */
+    void *page;    /* private */
+};
+
+/*
+ * Makes the whole page of address pending, and lends its bytes, to be read and written until unfix; they stay where
+ * they are. Reads of the pipeline see what is written at once, snapshots after the commit. A page that is fixed twice
+ * is the same bytes. Commit and persist are CELLAR_EPINNED while a page is fixed. Errors as cellar_pipeline_write and
+ * _read.
+ */
+CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_fix_write(struct cellar_pipeline *pipeline, uint64_t address,
+                                                           enum cellar_write_start start,
+                                                           struct cellar_write_frame *ret_frame);
+
+/* Ends one fix and zeroes *frame; a zeroed one is fine. The page may go out eagerly from here on. */
+CELLAR_API void cellar_pipeline_unfix_write(struct cellar_pipeline *pipeline, struct cellar_write_frame *frame);
 
 /*
  * Integers, at any address: aligned or not, across pages.

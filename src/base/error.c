@@ -40,6 +40,8 @@ const char *cellar_strerror(int error)
         return "every frame of the cache is pinned";
     case CELLAR_EUNKNOWN:
         return "the device can't tell whether the write happened";
+    case CELLAR_EOLDPAGES:
+        return "snapshots need more overwritten pages than the cache may keep";
     default:
         break;
     }

@@ -1,133 +1,251 @@
-/*
- * cache.c - frames, and the pages in them.
- *
- *                                load
- *              FREE ---------------------------------> CACHED
- *               ^ ^                                      | |
- *               | | evicted (never while pinned),        | | invalidated or outgrown, pinned
- *               | |  invalidated or outgrown, not pinned | v
- *               | +--------------------------------------+ STALE
- *               +--------------------------------------------+
- *                                last unfix
- *
- * 1. A frame is in the page table, and in the queue of the eviction, if and only if it is CACHED.
- * 2. A STALE frame is pinned. Its bytes stay where they are; no lookup finds them.
- * 3. At most page_count frames are not FREE, so one of the page_count + 1 is always there to load into. A load that
- *    fails puts it back: nothing else has changed by then. Only after it has succeeded is another page given up.
- * 4. If page_count frames are not FREE and fewer are pinned, a CACHED one is not pinned (by 2), and can be given up.
- * 5. A line of the front table with a length shows the bytes of a CACHED frame. Who takes a frame out of CACHED
- *    empties its line.
- * 6. The line with number i only holds pages whose number is i modulo CELLAR_CACHE_LINES, empty ones included: the
- *    single comparison of cellar_cache_peek rests on it.
- */
+/* cache.c - handles: opening, sharing, and the hits. The misses are pool_load.c's, what reads is in cache_read.c. */
 #include "page/cache.h"
 
-#include "base/check.h"
+#include "page/pool.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-enum { PAGE_BYTES_MAX = 1 << 30, PAGE_COUNT_MAX = 1 << 30 };
+enum {
+    PAGE_BYTES_MAX = 1 << 30,
+    PAGE_COUNT_MAX = 1 << 30,
+    PAGE_BYTES_DEFAULT = 4096,
+    PAGE_COUNT_DEFAULT = 1024,
+    DEPTH_MAX = 4096,
+    OLD_PAGES_MAX = 1 << 30,
+    CHAIN_MAX = 64, /* frames that a look without the lock passes before it gives up */
+};
 
 static bool is_power_of_two(size_t value)
 {
     return value != 0 && (value & (value - 1)) == 0;
 }
 
-static void open_front(struct cellar_cache *cache)
+static int check_options(const struct cellar_source *source, struct cellar_cache_options *options)
 {
-    cache->front.page_shift = (unsigned)__builtin_ctzll(cache->page_bytes);
-    for (uint64_t i = 0; i < CELLAR_CACHE_LINES; i++)
-        cache->front.lines[i].address = i << cache->front.page_shift;
+    if (options->page_bytes == 0)
+        options->page_bytes = PAGE_BYTES_DEFAULT;
+    if (options->page_count == 0)
+        options->page_count = PAGE_COUNT_DEFAULT;
+    if (!is_power_of_two(options->page_bytes) || !is_power_of_two(options->page_count) ||
+        options->page_bytes > PAGE_BYTES_MAX || options->page_count > PAGE_COUNT_MAX || options->depth > DEPTH_MAX ||
+        options->old_pages > OLD_PAGES_MAX || cellar_evict_find(options->eviction) == NULL)
+        return -EINVAL;
+    if (options->depth == 0 && (options->read_ahead_pages > 0 || options->hooks.wait != NULL))
+        return -EINVAL;
+    if (source->device != NULL && options->page_bytes < cellar_device_block_bytes(source->device))
+        return -EINVAL;
+    return 0;
 }
 
-static int open_source(const struct cellar_source *source, size_t page_bytes, size_t page_count,
-                       struct cellar_cache **ret_cache)
+static void clear_front(struct cellar_cache *cache)
 {
-    struct cellar_cache *cache;
-    int error;
+    for (uint64_t i = 0; i < CELLAR_CACHE_LINES; i++)
+        cache->front.lines[i] = (struct cellar_cache_line){.address = i << cache->front.page_shift};
+}
 
-    if (!is_power_of_two(page_bytes) || !is_power_of_two(page_count) || page_bytes > PAGE_BYTES_MAX ||
-        page_count > PAGE_COUNT_MAX)
-        return -EINVAL;
-    cache = calloc(1, sizeof *cache);
+static int new_handle(struct cellar_pool *pool, struct cellar_cache **ret_cache)
+{
+    struct cellar_cache *cache = aligned_alloc(alignof(struct cellar_cache), sizeof *cache);
+
     if (cache == NULL)
         return -ENOMEM;
-    cache->source = *source;
-    cache->page_bytes = page_bytes;
-    cache->page_count = page_count;
-    open_front(cache);
-    cellar_buffers_open(&cache->buffers, page_bytes, page_count + 1);
-    cache->frames = calloc(page_count + 1, sizeof *cache->frames);
-    error = cache->frames == NULL ? -ENOMEM : cellar_table_reserve(&cache->table, page_count);
-    if (error == 0)
-        error = cellar_evict_sieve.open(page_count, &cache->evict_state);
-    if (error != 0) {
-        cellar_cache_close(cache);
-        return error;
-    }
-    cache->evict = &cellar_evict_sieve;
+    memset(cache, 0, sizeof *cache);
+    cache->pool = pool;
+    cache->front.page_shift = pool->page_shift;
+    cache->version = CELLAR_VERSION_NEWEST;
+    cache->limit_bytes = UINT64_MAX;
+    cache->finished_end = &cache->finished;
+    cache->event = cache->epoll = -1;
+    clear_front(cache);
     *ret_cache = cache;
     return 0;
+}
+
+static int open_source(const struct cellar_source *source, const struct cellar_cache_options *wanted,
+                       struct cellar_cache **ret_cache)
+{
+    struct cellar_cache_options options = *wanted;
+    struct cellar_pool *pool;
+    int error = check_options(source, &options);
+
+    if (error == 0)
+        error = cellar_pool_open(source, &options, &pool);
+    if (error != 0)
+        return error;
+    error = new_handle(pool, ret_cache);
+    if (error != 0)
+        cellar_pool_close(pool);
+    else
+        pool->handles = *ret_cache;
+    return error;
+}
+
+int cellar_cache_open_with(struct cellar_device *device, const struct cellar_cache_options *options,
+                           struct cellar_cache **ret_cache)
+{
+    struct cellar_source source = {.device = device};
+
+    return open_source(&source, options, ret_cache);
 }
 
 int cellar_cache_open(struct cellar_device *device, size_t page_bytes, size_t page_count,
                       struct cellar_cache **ret_cache)
 {
-    struct cellar_source source = {.device = device};
+    struct cellar_cache_options options = {.page_bytes = page_bytes, .page_count = page_count};
 
-    return open_source(&source, page_bytes, page_count, ret_cache);
+    return page_bytes == 0 || page_count == 0 ? -EINVAL : cellar_cache_open_with(device, &options, ret_cache);
 }
 
 int cellar_cache_open_map(cellar_map_function *map, cellar_unmap_function *unmap, void *user, size_t page_bytes,
                           size_t page_count, struct cellar_cache **ret_cache)
 {
     struct cellar_source source = {.map = map, .unmap = unmap, .user = user};
+    struct cellar_cache_options options = {.page_bytes = page_bytes, .page_count = page_count};
 
-    if (map == NULL)
+    if (map == NULL || page_bytes == 0 || page_count == 0)
         return -EINVAL;
-    return open_source(&source, page_bytes, page_count, ret_cache);
+    return open_source(&source, &options, ret_cache);
 }
 
 int cellar_cache_copy(const struct cellar_cache *cache, struct cellar_cache **ret_cache)
 {
-    return open_source(&cache->source, cache->page_bytes, cache->page_count, ret_cache);
+    const struct cellar_pool *pool = cache->pool;
+    struct cellar_source source = {
+        .device = pool->source.device, .map = pool->source.map, .unmap = pool->source.unmap, .user = pool->source.user};
+
+    return open_source(&source, &pool->options, ret_cache);
+}
+
+int cellar_cache_share_at(struct cellar_cache *cache, uint64_t version, uint64_t limit_bytes, bool snapshot,
+                          struct cellar_cache **ret_cache)
+{
+    struct cellar_pool *pool = cache->pool;
+    struct cellar_cache *other;
+    int error = pool->source.device == NULL ? -ENOTSUP : new_handle(pool, &other);
+
+    if (error != 0)
+        return error;
+    other->version = version;
+    other->limit_bytes = limit_bytes;
+    other->snapshot = snapshot;
+    if (!pool->shared) {
+        cellar_cache_clear_lines(cache);
+        pool->shared = true;
+    }
+    cellar_pool_enter(pool);
+    other->next_handle = pool->handles;
+    pool->handles = other;
+    cellar_pool_leave(pool);
+    *ret_cache = other;
+    return 0;
+}
+
+int cellar_cache_share(struct cellar_cache *cache, struct cellar_cache **ret_cache)
+{
+    return cellar_cache_share_at(cache, cache->version, cache->limit_bytes, cache->snapshot, ret_cache);
 }
 
 void cellar_cache_close(struct cellar_cache *cache)
 {
+    struct cellar_pool *pool;
+    struct cellar_cache **link;
+    bool last;
+
     if (cache == NULL)
         return;
-    for (size_t i = 0; i < cache->frames_touched; i++) {
-        if (cache->frames[i].state != CELLAR_FRAME_FREE)
-            cellar_source_release(&cache->source, &cache->frames[i]);
-    }
-    if (cache->evict != NULL)
-        cache->evict->close(cache->evict_state);
-    cellar_table_clear(&cache->table);
-    cellar_buffers_close(&cache->buffers);
-    free(cache->frames);
+    pool = cache->pool;
+    if (pool->process == getpid())
+        cellar_pool_enter(pool);
+    cellar_pool_abandon(cache);
+    for (link = &pool->handles; *link != cache; link = &(*link)->next_handle)
+        ;
+    *link = cache->next_handle;
+    last = pool->handles == NULL;
+    if (!last && cache->snapshot)
+        cellar_pool_release_old(pool);
+    if (pool->process == getpid())
+        cellar_pool_leave(pool);
+    if (last)
+        cellar_pool_close(pool);
+    if (cache->epoll >= 0)
+        close(cache->epoll);
+    if (cache->event >= 0)
+        close(cache->event);
     free(cache);
+}
+
+/* Under the lock: what is kept for a snapshot depends on both. */
+static void set_view(struct cellar_cache *cache, uint64_t version, uint64_t limit_bytes)
+{
+    cellar_cache_clear_lines(cache);
+    cellar_cache_let_go(cache);
+    cellar_pool_enter(cache->pool);
+    cache->version = version;
+    cache->limit_bytes = limit_bytes;
+    if (cache->snapshot)
+        cellar_pool_release_old(cache->pool);
+    cellar_pool_leave(cache->pool);
+}
+
+void cellar_cache_set_version(struct cellar_cache *cache, uint64_t version)
+{
+    set_view(cache, version < CELLAR_VERSION_NEWEST ? version : CELLAR_VERSION_NEWEST, cache->limit_bytes);
+}
+
+uint64_t cellar_cache_version(const struct cellar_cache *cache)
+{
+    return cache->version;
+}
+
+void cellar_cache_set_limit(struct cellar_cache *cache, uint64_t limit_bytes)
+{
+    set_view(cache, cache->version, limit_bytes);
 }
 
 size_t cellar_cache_page_bytes(const struct cellar_cache *cache)
 {
-    return cache->page_bytes;
+    return cache->pool->page_bytes;
 }
 
 size_t cellar_cache_page_count(const struct cellar_cache *cache)
 {
-    return cache->page_count;
+    return cache->pool->page_count;
+}
+
+/* Fixes that stand in hazards, each frame once, and not those that have pins too. Under the lock. */
+static size_t count_hazards(const struct cellar_pool *pool)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < pool->frames_touched && pool->shared; i++) {
+        const struct cellar_frame *frame = &pool->frames[i];
+        bool found = false;
+
+        for (const struct cellar_cache *handle = pool->handles; handle != NULL && !found;
+             handle = handle->next_handle) {
+            for (int slot = 1; slot < CELLAR_HAZARDS; slot++)
+                found |= atomic_load_explicit(&handle->hazards[slot], memory_order_acquire) == frame;
+        }
+        count += found && frame->pins == 0;
+    }
+    return count;
 }
 
 struct cellar_cache_counters cellar_cache_counters(const struct cellar_cache *cache)
 {
-    return (struct cellar_cache_counters){
-        .hits = cache->front.hits,
-        .misses = cache->misses,
-        .evictions = cache->evictions,
-        .pages = cache->table.count,
-        .pinned = cache->pinned,
-    };
+    struct cellar_pool *pool = cache->pool;
+    struct cellar_cache_counters counters = {.hits = cache->front.hits, .misses = cache->misses};
+
+    cellar_pool_enter(pool);
+    counters.evictions = pool->evictions;
+    counters.pages = pool->cached;
+    counters.pinned = pool->pinned + count_hazards(pool);
+    counters.old_pages = pool->old_count;
+    counters.ahead = pool->ahead;
+    cellar_pool_leave(pool);
+    return counters;
 }
 
 uint64_t cellar_cache_fault_address(const struct cellar_cache *cache)
@@ -135,181 +253,200 @@ uint64_t cellar_cache_fault_address(const struct cellar_cache *cache)
     return cache->fault_address;
 }
 
-static struct cellar_cache_line *line_of(struct cellar_cache *cache, uint64_t page_address)
+/* ---- lines ---- */
+
+static struct cellar_cache_line *line_of(struct cellar_cache *cache, uint64_t page)
 {
-    return &cache->front.lines[(page_address >> cache->front.page_shift) % CELLAR_CACHE_LINES];
+    return &cache->front.lines[page % CELLAR_CACHE_LINES];
 }
 
-static void show_in_line(struct cellar_cache *cache, struct cellar_frame *frame)
+void cellar_cache_clear_lines(struct cellar_cache *cache)
 {
-    struct cellar_cache_line *line = line_of(cache, frame->address);
-
-    line->address = frame->address;
-    line->bytes = frame->bytes;
-    line->length = frame->length;
-    line->visited = &frame->visited;
+    clear_front(cache);
+    cache->fresh = NULL;
 }
 
-/* FREE, taken out of the list. There is one: invariant 3. */
-static struct cellar_frame *take_free(struct cellar_cache *cache)
+void cellar_cache_clear_line(struct cellar_cache *cache, uint64_t page)
 {
-    struct cellar_frame *frame = cache->free;
+    struct cellar_cache_line *line = line_of(cache, page);
 
-    if (frame != NULL) {
-        cache->free = frame->older;
-        return frame;
-    }
-    CELLAR_CHECK(cache->frames_touched <= cache->page_count);
-    return &cache->frames[cache->frames_touched++];
-}
-
-static void put_free(struct cellar_cache *cache, struct cellar_frame *frame)
-{
-    cellar_source_release(&cache->source, frame);
-    frame->state = CELLAR_FRAME_FREE;
-    frame->older = cache->free;
-    cache->free = frame;
-}
-
-/* CACHED to STALE if it is pinned, else to FREE. */
-static void detach(struct cellar_cache *cache, struct cellar_frame *frame)
-{
-    struct cellar_cache_line *line = line_of(cache, frame->address);
-
-    if (line->address == frame->address)
+    if (line->address == page << cache->front.page_shift)
         line->length = 0;
-    cellar_table_remove(&cache->table, frame->address >> cache->front.page_shift);
-    cache->evict->remove(cache->evict_state, frame);
-    if (frame->pins > 0) {
-        frame->state = CELLAR_FRAME_STALE;
+}
+
+static void show_in_line(struct cellar_cache *cache, const struct cellar_view *view)
+{
+    struct cellar_cache_line *line = line_of(cache, view->frame->page);
+
+    line->address = view->address;
+    line->bytes = view->bytes;
+    line->length = view->length;
+    line->visited = view->frame == cache->fresh ? &cache->sink : &view->frame->visited;
+}
+
+/* Another page than the fresh one is looked at: what is used of the fresh one from now on is a second use. */
+static void settle_fresh(struct cellar_cache *cache)
+{
+    struct cellar_cache_line *line = line_of(cache, cache->fresh_page);
+
+    if (line->length > 0 && line->visited == &cache->sink)
+        line->visited = &cache->fresh->visited;
+    cache->fresh = NULL;
+}
+
+/* ---- looking up ---- */
+
+static bool holds(const struct cellar_frame *frame, uint64_t page, uint64_t version, memory_order order)
+{
+    return atomic_load_explicit(&frame->tag, order) == page + 1 &&
+           atomic_load_explicit(&frame->from, memory_order_relaxed) <= version &&
+           version < atomic_load_explicit(&frame->until, memory_order_relaxed);
+}
+
+static struct cellar_frame *walk_chain(const struct cellar_cache *cache, uint64_t page)
+{
+    struct cellar_frame *frame = atomic_load_explicit(cellar_pool_head(cache->pool, page), memory_order_acquire);
+
+    for (int steps = 0; frame != NULL && steps < CHAIN_MAX; steps++) {
+        if (holds(frame, page, cache->version, memory_order_acquire))
+            return frame;
+        frame = atomic_load_explicit(&frame->chain, memory_order_acquire);
+    }
+    return NULL;
+}
+
+/* See the end of the comment on top of pool.c. */
+static struct cellar_frame *find_shared(struct cellar_cache *cache, uint64_t page)
+{
+    struct cellar_frame *frame = walk_chain(cache, page);
+
+    if (frame == NULL || atomic_load_explicit(&cache->hazards[0], memory_order_relaxed) == frame)
+        return frame;
+    atomic_store_explicit(&cache->hazards[0], frame, memory_order_seq_cst);
+    if (holds(frame, page, cache->version, memory_order_seq_cst))
+        return frame;
+    cellar_cache_let_go(cache);
+    return NULL;
+}
+
+void cellar_cache_let_go(struct cellar_cache *cache)
+{
+    if (cache->pool->shared)
+        atomic_store_explicit(&cache->hazards[0], NULL, memory_order_release);
+}
+
+static void sweep(struct cellar_cache *cache)
+{
+    cellar_cache_let_go(cache);
+    cellar_pool_enter(cache->pool);
+    cellar_pool_sweep(cache->pool);
+    cellar_pool_leave(cache->pool);
+}
+
+int cellar_cache_find(struct cellar_cache *cache, uint64_t page_address, size_t need, struct cellar_view *ret_view)
+{
+    struct cellar_pool *pool = cache->pool;
+    uint64_t page = page_address >> cache->front.page_shift;
+    size_t room = pool->page_bytes;
+    struct cellar_frame *frame;
+
+    if (page_address >= cache->limit_bytes || page_address >= CELLAR_SOURCE_END) {
+        cache->misses++;
+        return CELLAR_NONE;
+    }
+    if (cache->limit_bytes - page_address < room)
+        room = (size_t)(cache->limit_bytes - page_address);
+    if (need > room)
+        need = room;
+    if (pool->debug)
+        sweep(cache);
+    if (cache->fresh != NULL && page != cache->fresh_page)
+        settle_fresh(cache);
+    frame = pool->shared ? find_shared(cache, page) : walk_chain(cache, page);
+    if (frame != NULL && frame->length >= need && !cellar_frame_is_ahead(frame)) {
+        cache->front.hits++;
+        if (frame != cache->fresh)
+            cellar_frame_mark(frame, true);
+    } else {
+        int error;
+
+        cellar_cache_let_go(cache);
+        error = cellar_pool_get(cache, page, need, room, &frame);
+        if (error != 0)
+            return error;
+    }
+    ret_view->frame = frame;
+    ret_view->address = page_address;
+    ret_view->bytes = frame->bytes;
+    ret_view->length = frame->length < room ? frame->length : room;
+    if (!pool->shared && !pool->debug)
+        show_in_line(cache, ret_view);
+    return 0;
+}
+
+/* ---- pins ---- */
+
+void cellar_cache_pin(struct cellar_cache *cache, struct cellar_frame *frame, unsigned *ret_slot)
+{
+    struct cellar_pool *pool = cache->pool;
+
+    if (pool->shared && cache->hazards_used != (UINT32_C(1) << CELLAR_HAZARDS) - 2) {
+        unsigned slot = (unsigned)__builtin_ctz(~(cache->hazards_used | 1));
+
+        cache->hazards_used |= UINT32_C(1) << slot;
+        atomic_store_explicit(&cache->hazards[slot], frame, memory_order_release);
+        *ret_slot = slot;
         return;
     }
-    cache->held--;
-    put_free(cache, frame);
+    cellar_pool_enter(pool);
+    cellar_pool_pin(pool, frame);
+    cellar_pool_leave(pool);
+    *ret_slot = 0;
 }
 
-/* A loaded frame to CACHED; gives up another page where that makes one too many. */
-static void attach(struct cellar_cache *cache, struct cellar_frame *frame, uint64_t page_address)
+void cellar_cache_unpin(struct cellar_cache *cache, struct cellar_frame *frame, unsigned slot)
 {
-    if (cache->held == cache->page_count) {
-        detach(cache, cache->evict->choose(cache->evict_state));
-        cache->evictions++;
+    struct cellar_pool *pool = cache->pool;
+
+    if (slot > 0) {
+        if (pool->debug && atomic_load_explicit(&cache->hazards[slot], memory_order_relaxed) != frame)
+            abort(); /* an unfix too many */
+        atomic_store_explicit(&cache->hazards[slot], NULL, memory_order_release);
+        cache->hazards_used &= ~(UINT32_C(1) << slot);
     }
-    frame->address = page_address;
-    frame->state = CELLAR_FRAME_CACHED;
-    cellar_table_insert(&cache->table, page_address >> cache->front.page_shift, frame);
-    cache->evict->insert(cache->evict_state, frame);
-    cache->held++;
-    show_in_line(cache, frame);
-}
-
-/*
- * Loads the page into a free frame, and attaches it if it is longer than old, the short page that is cached (may be
- * NULL), in its place. CELLAR_NONE: it isn't longer, and everything is as it was.
- */
-static int load_page(struct cellar_cache *cache, uint64_t page_address, struct cellar_frame *old,
-                     struct cellar_frame **ret_frame)
-{
-    struct cellar_frame *frame = take_free(cache);
-    int error = cellar_source_load(&cache->source, &cache->buffers, page_address, cache->page_bytes, frame);
-
-    if (error == 0 && frame->length <= (old != NULL ? old->length : 0))
-        error = CELLAR_NONE;
-    else if (error == 0 && cache->pinned == cache->page_count)
-        error = CELLAR_EPINNED;
-    if (error != 0) {
-        put_free(cache, frame);
-        return error;
-    }
-    if (old != NULL)
-        detach(cache, old);
-    attach(cache, frame, page_address);
-    *ret_frame = frame;
-    return 0;
-}
-
-/* A page that is cached, but short of what is needed: the source may have grown. Gives the old or the new frame. */
-static int find_longer(struct cellar_cache *cache, struct cellar_frame *old, struct cellar_frame **ret_frame)
-{
-    bool reaches;
-    int error = cellar_source_reaches(&cache->source, old->address + old->length, &reaches);
-
-    if (error == 0)
-        error = reaches ? load_page(cache, old->address, old, ret_frame) : CELLAR_NONE;
-    if (error != CELLAR_NONE) {
-        cache->misses++;
-        return error;
-    }
-    cache->front.hits++;
-    *ret_frame = old;
-    return 0;
-}
-
-int cellar_cache_find(struct cellar_cache *cache, uint64_t page_address, size_t need, struct cellar_frame **ret_frame)
-{
-    struct cellar_frame *frame = cellar_table_find(&cache->table, page_address >> cache->front.page_shift);
-
-    if (frame == NULL) {
-        cache->misses++;
-        if (page_address >= CELLAR_SOURCE_END)
-            return CELLAR_NONE;
-        if (cache->pinned == cache->page_count)
-            return CELLAR_EPINNED;
-        return load_page(cache, page_address, NULL, ret_frame);
-    }
-    frame->visited = 1;
-    if (frame->length < need)
-        return find_longer(cache, frame, ret_frame);
-    cache->front.hits++;
-    show_in_line(cache, frame);
-    *ret_frame = frame;
-    return 0;
-}
-
-void cellar_cache_pin(struct cellar_cache *cache, struct cellar_frame *frame)
-{
-    if (frame->pins++ == 0)
-        cache->pinned++;
-}
-
-void cellar_cache_unpin(struct cellar_cache *cache, struct cellar_frame *frame)
-{
-    CELLAR_CHECK(frame->pins > 0);
-    if (--frame->pins > 0)
+    if (slot > 0 && !pool->debug)
         return;
-    cache->pinned--;
-    if (frame->state == CELLAR_FRAME_STALE) {
-        cache->held--;
-        put_free(cache, frame);
-    }
+    cellar_pool_enter(pool);
+    if (slot == 0)
+        cellar_pool_unpin(pool, frame);
+    if (pool->debug) /* what is used after this crashes here */
+        cellar_pool_sweep(pool);
+    cellar_pool_leave(pool);
 }
 
 bool cellar_cache_is_cached(const struct cellar_cache *cache, uint64_t address)
 {
-    return cellar_table_find(&cache->table, address >> cache->front.page_shift) != NULL;
+    const struct cellar_frame *frame;
+    bool cached;
+
+    if (address >= cache->limit_bytes)
+        return false;
+    cellar_pool_enter(cache->pool);
+    frame = cellar_pool_lookup(cache->pool, address >> cache->front.page_shift, cache->version);
+    cached = frame != NULL && frame->state != CELLAR_FRAME_LOADING;
+    cellar_pool_leave(cache->pool);
+    return cached;
 }
 
 void cellar_cache_invalidate(struct cellar_cache *cache, uint64_t address, uint64_t length)
 {
-    uint64_t first = address >> cache->front.page_shift, last;
+    uint64_t last;
 
     if (length == 0)
         return;
-    last = (length - 1 > UINT64_MAX - address ? UINT64_MAX : address + length - 1) >> cache->front.page_shift;
-    if (last - first < cache->table.count) {
-        for (uint64_t page = first; page <= last; page++) {
-            struct cellar_frame *frame = cellar_table_find(&cache->table, page);
-
-            if (frame != NULL)
-                detach(cache, frame);
-        }
-        return;
-    }
-    for (size_t i = 0; i < cache->frames_touched; i++) {
-        struct cellar_frame *frame = &cache->frames[i];
-
-        if (frame->state == CELLAR_FRAME_CACHED && frame->address >> cache->front.page_shift >= first &&
-            frame->address >> cache->front.page_shift <= last)
-            detach(cache, frame);
-    }
+    last = length - 1 > UINT64_MAX - address ? UINT64_MAX : address + length - 1;
+    cellar_cache_let_go(cache);
+    cellar_pool_enter(cache->pool);
+    cellar_pool_invalidate(cache->pool, address >> cache->front.page_shift, last >> cache->front.page_shift);
+    cellar_pool_leave(cache->pool);
 }

@@ -2,13 +2,15 @@
  * evict.h - which page to give up: one table for each way of choosing.
  *
  * The cache tells a policy which frames hold pages; use of a page is not told, but marked in frame->visited, so
- * that a hit costs one store. The links newer and older of a cached frame belong to the policy; page, pins and the rest
- * are the cache's, to be read.
+ * that a hit costs one load, or one store. A page is marked when it is used again after a look at another page: the
+ * many reads of one pass over a page count as one use. The links newer and older of a frame, and queue, belong to the
+ * policy from insert to remove; page and pins are the cache's, to be read. All calls come under the lock of the pool.
  */
 #ifndef CELLAR_PAGE_EVICT_H
 #define CELLAR_PAGE_EVICT_H
 
 #include "page/frame.h"
+#include <cellar/cache.h>
 
 struct cellar_evict_ops {
     const char *name;
@@ -17,16 +19,19 @@ struct cellar_evict_ops {
     int (*open)(size_t page_count, void **ret_state);
     void (*close)(void *state);
 
-    /* frame holds a page from now on. */
+    /* frame holds page frame->page from now on; its mark is taken away. */
     void (*insert)(void *state, struct cellar_frame *frame);
 
     /* frame, inserted before, holds none any more, whether it was chosen or not. */
     void (*remove)(void *state, struct cellar_frame *frame);
 
-    /* The frame to give up, never a pinned one; at least one that was inserted isn't pinned. remove follows. */
+    /* The frame to give up, never one with pins; NULL where all have some. remove follows, or choose again. */
     struct cellar_frame *(*choose)(void *state);
 };
 
-extern const struct cellar_evict_ops cellar_evict_sieve;
+extern const struct cellar_evict_ops cellar_evict_sieve, cellar_evict_s3fifo, cellar_evict_clock;
+
+/* NULL: no such policy. */
+const struct cellar_evict_ops *cellar_evict_find(enum cellar_eviction eviction);
 
 #endif

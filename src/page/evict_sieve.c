@@ -5,14 +5,18 @@
  * Pages stand in the order in which they came. A hand moves from the oldest towards the newest, and from there to the
  * oldest again: it takes the mark from every visited page that it passes, and gives up the first that has none.
  * A page that is used keeps its place. The hand passes pinned pages and leaves their marks.
+ *
+ * A choice costs one look for each mark that it takes, which some use has set, and one for each pinned page that it
+ * passes. It ends after two rounds even where other threads set marks as fast as the hand takes them.
  */
 #include "page/evict.h"
+#include "page/evict_queue.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 struct sieve {
-    struct cellar_frame *newest, *oldest;
+    struct cellar_evict_queue queue;
     struct cellar_frame *hand; /* the next to look at; NULL: the oldest */
 };
 
@@ -31,14 +35,8 @@ static void sieve_insert(void *state, struct cellar_frame *frame)
 {
     struct sieve *sieve = state;
 
-    frame->visited = 0;
-    frame->newer = NULL;
-    frame->older = sieve->newest;
-    if (sieve->newest != NULL)
-        sieve->newest->newer = frame;
-    else
-        sieve->oldest = frame;
-    sieve->newest = frame;
+    cellar_frame_mark(frame, false);
+    cellar_evict_queue_add(&sieve->queue, frame);
 }
 
 static void sieve_remove(void *state, struct cellar_frame *frame)
@@ -47,29 +45,26 @@ static void sieve_remove(void *state, struct cellar_frame *frame)
 
     if (sieve->hand == frame)
         sieve->hand = frame->newer;
-    if (frame->newer != NULL)
-        frame->newer->older = frame->older;
-    else
-        sieve->newest = frame->older;
-    if (frame->older != NULL)
-        frame->older->newer = frame->newer;
-    else
-        sieve->oldest = frame->newer;
-    frame->newer = frame->older = NULL;
+    cellar_evict_queue_remove(&sieve->queue, frame);
 }
 
 static struct cellar_frame *sieve_choose(void *state)
 {
     struct sieve *sieve = state;
-    struct cellar_frame *frame = sieve->hand != NULL ? sieve->hand : sieve->oldest;
+    struct cellar_frame *frame = sieve->hand != NULL ? sieve->hand : sieve->queue.oldest;
+    const size_t round = sieve->queue.count;
 
-    while (frame->pins > 0 || frame->visited) {
-        if (frame->pins == 0)
-            frame->visited = 0;
-        frame = frame->newer != NULL ? frame->newer : sieve->oldest;
+    for (size_t left = 2 * round; left > 0; left--) {
+        if (frame->pins == 0) {
+            if (left <= round || !cellar_frame_visited(frame)) {
+                sieve->hand = frame;
+                return frame;
+            }
+            cellar_frame_mark(frame, false);
+        }
+        frame = frame->newer != NULL ? frame->newer : sieve->queue.oldest;
     }
-    sieve->hand = frame;
-    return frame;
+    return NULL;
 }
 
 const struct cellar_evict_ops cellar_evict_sieve = {

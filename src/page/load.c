@@ -4,16 +4,30 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { SLAB_BYTES = 256 * 1024, BUFFER_ALIGN_MAX = 4096 };
 
-void cellar_buffers_open(struct cellar_buffers *buffers, size_t page_bytes, size_t page_count)
+void cellar_buffers_open(struct cellar_buffers *buffers, size_t page_bytes, size_t page_count, bool guarded)
 {
-    *buffers = (struct cellar_buffers){.page_bytes = page_bytes, .pages_left = page_count};
+    *buffers = (struct cellar_buffers){.page_bytes = page_bytes, .pages_left = page_count, .guarded = guarded};
 }
 
-void cellar_buffers_close(struct cellar_buffers *buffers)
+/* In whole pages of the system. */
+static size_t guarded_bytes(const struct cellar_buffers *buffers)
 {
+    size_t unit = (size_t)sysconf(_SC_PAGESIZE);
+
+    return (buffers->page_bytes + unit - 1) / unit * unit;
+}
+
+void cellar_buffers_close(struct cellar_buffers *buffers, const struct cellar_frame *frames, size_t frame_count)
+{
+    for (size_t i = 0; i < frame_count && buffers->guarded; i++) {
+        if (frames[i].buffer != NULL)
+            munmap(frames[i].buffer, guarded_bytes(buffers));
+    }
     for (size_t i = 0; i < buffers->slab_count; i++)
         free(buffers->slabs[i]);
     free(buffers->slabs);
@@ -39,8 +53,24 @@ static int add_slab(struct cellar_buffers *buffers)
     return 0;
 }
 
-static int give_buffer(struct cellar_buffers *buffers, struct cellar_frame *frame)
+static int give_guarded(const struct cellar_buffers *buffers, struct cellar_frame *frame)
 {
+    size_t bytes = guarded_bytes(buffers);
+    void *base;
+
+    if (frame->buffer != NULL)
+        return mprotect(frame->buffer, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -ENOMEM;
+    base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return -ENOMEM;
+    frame->buffer = base;
+    return 0;
+}
+
+int cellar_buffers_give(struct cellar_buffers *buffers, struct cellar_frame *frame)
+{
+    if (buffers->guarded)
+        return give_guarded(buffers, frame);
     if (frame->buffer != NULL)
         return 0;
     if (buffers->next_pages == 0) {
@@ -55,25 +85,46 @@ static int give_buffer(struct cellar_buffers *buffers, struct cellar_frame *fram
     return 0;
 }
 
-static int ask_size(struct cellar_source *source)
+void cellar_buffers_hide(const struct cellar_buffers *buffers, const struct cellar_frame *frame)
 {
-    return cellar_device_size(source->device, &source->size_bytes);
+    if (buffers->guarded && frame->buffer != NULL)
+        (void)mprotect(frame->buffer, guarded_bytes(buffers), PROT_NONE);
 }
 
-/* How many of length bytes at address a device has; its size is asked for only where the last one known is too small.
- */
-static int count_available(struct cellar_source *source, uint64_t address, size_t length, size_t *ret_length)
+static uint64_t known_size(const struct cellar_source *source)
 {
-    if (source->size_bytes < address || source->size_bytes - address < length) {
-        int error = ask_size(source);
+    return __atomic_load_n(&source->size_bytes, __ATOMIC_RELAXED);
+}
+
+static void know_size(struct cellar_source *source, uint64_t size_bytes)
+{
+    __atomic_store_n(&source->size_bytes, size_bytes, __ATOMIC_RELAXED);
+}
+
+void cellar_source_forget_size(struct cellar_source *source)
+{
+    know_size(source, 0);
+}
+
+/* The size of the source's own device is asked for only where the last one known is too small. */
+int cellar_source_available(struct cellar_source *source, const struct cellar_place *place, size_t length,
+                            size_t *ret_length)
+{
+    bool own = place->device == source->device;
+    uint64_t size_bytes = own ? known_size(source) : 0;
+
+    if (size_bytes < place->offset || size_bytes - place->offset < length) {
+        int error = cellar_device_size(place->device, &size_bytes);
 
         if (error != 0)
             return error;
+        if (own)
+            know_size(source, size_bytes);
     }
-    if (source->size_bytes <= address)
+    if (size_bytes <= place->offset)
         *ret_length = 0;
     else
-        *ret_length = source->size_bytes - address < length ? (size_t)(source->size_bytes - address) : length;
+        *ret_length = size_bytes - place->offset < length ? (size_t)(size_bytes - place->offset) : length;
     return 0;
 }
 
@@ -99,57 +150,61 @@ static int map_bytes(const struct cellar_source *source, uint64_t address, size_
 }
 
 /* Lends where the device can; elsewhere, or where it has no more room for mappings, copies into the frame's buffer. */
-static int load_device(struct cellar_source *source, struct cellar_buffers *buffers, uint64_t address, size_t length,
+static int load_device(const struct cellar_source *source, const struct cellar_place *place, size_t length,
                        struct cellar_frame *frame)
 {
-    const void *bytes;
+    const void *bytes = frame->buffer;
+    bool lent = false;
     int error = -ENOMEM;
 
-    if (cellar_device_lends(source->device))
-        error = cellar_device_load(source->device, address, length, &bytes);
-    frame->lent = error == 0;
-    if (error == -ENOMEM) {
-        error = give_buffer(buffers, frame);
-        if (error == 0)
-            error = cellar_device_read(source->device, frame->buffer, length, address);
+    if (source->lends && cellar_device_lends(place->device)) {
+        error = cellar_device_load(place->device, place->offset, length, &bytes);
+        lent = error == 0;
+    }
+    if (error == -ENOMEM && frame->buffer != NULL) {
         bytes = frame->buffer;
+        error = cellar_device_read(place->device, frame->buffer, cellar_place_read_bytes(place, length), place->offset);
     }
     if (error != 0)
         return error;
+    frame->lent = lent;
     frame->bytes = bytes;
     frame->length = length;
     return 0;
 }
 
-int cellar_source_load(struct cellar_source *source, struct cellar_buffers *buffers, uint64_t address, size_t length,
+static int load_mapped(const struct cellar_source *source, uint64_t page_address, size_t length,
                        struct cellar_frame *frame)
 {
-    int error = 0;
+    const void *bytes;
+    int error = map_bytes(source, page_address, length, &bytes, &frame->length);
 
-    if (source->device == NULL) {
-        const void *bytes;
-
-        error = map_bytes(source, address, length, &bytes, &frame->length);
-        if (error == 0) {
-            frame->bytes = bytes;
-            frame->lent = frame->length > 0;
-        }
-        return error;
+    if (error == 0) {
+        frame->bytes = bytes;
+        frame->lent = frame->length > 0;
     }
+    return error;
+}
+
+int cellar_source_load(struct cellar_source *source, const struct cellar_place *place, uint64_t page_address,
+                       size_t length, struct cellar_frame *frame)
+{
+    if (source->device == NULL)
+        return load_mapped(source, page_address, length, frame);
     for (int attempt = 0; attempt < 2; attempt++) {
         size_t available;
+        int error = cellar_source_available(source, place, length, &available);
 
-        error = count_available(source, address, length, &available);
         if (error != 0)
             return error;
         if (available == 0) {
             frame->length = 0;
             return 0;
         }
-        error = load_device(source, buffers, address, available, frame);
+        error = load_device(source, place, available, frame);
         if (error != CELLAR_EBOUNDS)
             return error;
-        source->size_bytes = 0; /* the device has been cut: ask again */
+        know_size(source, 0); /* the device has been cut: ask again */
     }
     return -EIO;
 }
@@ -166,25 +221,28 @@ void cellar_source_release(const struct cellar_source *source, struct cellar_fra
 int cellar_source_reaches(struct cellar_source *source, uint64_t address, bool *ret_reaches)
 {
     if (source->device != NULL) {
-        int error = ask_size(source);
+        uint64_t size_bytes;
+        int error = cellar_device_size(source->device, &size_bytes);
 
         if (error != 0)
             return error;
+        know_size(source, size_bytes);
     }
-    *ret_reaches = source->device == NULL || source->size_bytes > address;
+    *ret_reaches = source->device == NULL || known_size(source) > address;
     return 0;
 }
 
 int cellar_source_run(struct cellar_source *source, uint64_t address, size_t length, const void **ret_bytes,
                       size_t *ret_length)
 {
+    struct cellar_place place = {.device = source->device, .offset = address};
     size_t available;
     int error;
 
     if (source->device == NULL)
         return map_bytes(source, address, length, ret_bytes, ret_length);
-    source->size_bytes = 0; /* ask: what there is now */
-    error = count_available(source, address, length, &available);
+    know_size(source, 0); /* ask: what there is now */
+    error = cellar_source_available(source, &place, length, &available);
     if (error == 0 && available > 0)
         error = cellar_device_load(source->device, address, available, ret_bytes);
     if (error == 0)

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BYTES_ALIGN_MAX = 4096 };
+
 void cellar_pending_open(struct cellar_pending_set *set, size_t page_bytes, size_t spare_max)
 {
     *set = (struct cellar_pending_set){
@@ -17,15 +19,40 @@ void cellar_pending_open(struct cellar_pending_set *set, size_t page_bytes, size
     };
 }
 
+static void free_page(struct cellar_pending *pending)
+{
+    free(pending->bytes);
+    free(pending);
+}
+
+/* Aligned for devices that ask for it. NULL: no memory. */
+static struct cellar_pending *new_page(const struct cellar_pending_set *set)
+{
+    size_t align = set->page_bytes < BYTES_ALIGN_MAX ? set->page_bytes : BYTES_ALIGN_MAX;
+    struct cellar_pending *pending = calloc(1, sizeof *pending + set->word_count * sizeof pending->dirty[0]);
+    void *bytes;
+
+    if (pending == NULL)
+        return NULL;
+    if (posix_memalign(&bytes, align < sizeof(void *) ? sizeof(void *) : align, set->page_bytes) != 0) {
+        free(pending);
+        return NULL;
+    }
+    pending->bytes = bytes;
+    return pending;
+}
+
 void cellar_pending_close(struct cellar_pending_set *set)
 {
     set->spare_max = 0;
+    for (size_t i = 0; i < set->table.count; i++)
+        set->pages[i]->pins = 0;
     cellar_pending_discard(set);
     while (set->spare != NULL) {
         struct cellar_pending *pending = set->spare;
 
         set->spare = pending->next;
-        free(pending);
+        free_page(pending);
     }
     cellar_table_clear(&set->table);
     free(set->pages);
@@ -55,10 +82,9 @@ static int reserve(struct cellar_pending_set *set, size_t count)
 }
 
 /* Adds a page, clean. NULL: no memory. */
-static struct cellar_pending *add_page(struct cellar_pending_set *set, uint64_t page)
+static struct cellar_pending *insert_page(struct cellar_pending_set *set, uint64_t page)
 {
     struct cellar_pending *pending = set->spare;
-    size_t bits_bytes = set->word_count * sizeof pending->dirty[0];
 
     if (reserve(set, set->table.count + 1) != 0)
         return NULL;
@@ -66,17 +92,26 @@ static struct cellar_pending *add_page(struct cellar_pending_set *set, uint64_t 
         set->spare = pending->next;
         set->spare_count--;
     } else {
-        pending = malloc(sizeof *pending + bits_bytes + set->page_bytes);
+        pending = new_page(set);
         if (pending == NULL)
             return NULL;
-        pending->bytes = (unsigned char *)(pending->dirty + set->word_count);
-        memset(pending->dirty, 0, bits_bytes);
     }
     pending->page = page;
     pending->place = set->table.count;
     set->pages[pending->place] = pending;
     cellar_table_insert(&set->table, page, pending);
     return pending;
+}
+
+static void reuse_page(struct cellar_pending_set *set, struct cellar_pending *pending)
+{
+    if (set->spare_count >= set->spare_max) {
+        free_page(pending);
+        return;
+    }
+    pending->next = set->spare;
+    set->spare = pending;
+    set->spare_count++;
 }
 
 /* A clean page leaves the set. */
@@ -88,18 +123,19 @@ static void drop_page(struct cellar_pending_set *set, struct cellar_pending *pen
     last = set->pages[set->table.count];
     set->pages[pending->place] = last;
     last->place = pending->place;
-    if (set->spare_count >= set->spare_max) {
-        free(pending);
+    if (pending->pins > 0) {
+        pending->dropped = true;
         return;
     }
-    pending->next = set->spare;
-    set->spare = pending;
-    set->spare_count++;
+    reuse_page(set, pending);
 }
 
-static bool is_clean(const struct cellar_pending_set *set, const struct cellar_pending *pending)
+static void set_dirty(struct cellar_pending_set *set, struct cellar_pending *pending, size_t from, size_t to)
 {
-    return cellar_bits_next(pending->dirty, true, 0, set->page_bytes) == CELLAR_BITS_NONE;
+    size_t changed = cellar_bits_set(pending->dirty, from, to);
+
+    pending->dirty_count += changed;
+    set->byte_count += changed;
 }
 
 /* Pages first to last are in the set afterwards; or, without the memory, those added are gone again. */
@@ -108,13 +144,13 @@ static int add_pages(struct cellar_pending_set *set, uint64_t first, uint64_t la
     int error = 0;
 
     for (uint64_t page = first; page <= last && error == 0; page++) {
-        if (cellar_pending_find(set, page) == NULL && add_page(set, page) == NULL)
+        if (cellar_pending_find(set, page) == NULL && insert_page(set, page) == NULL)
             error = -ENOMEM;
     }
     for (uint64_t page = first; page <= last && error != 0; page++) {
         struct cellar_pending *pending = cellar_pending_find(set, page);
 
-        if (pending != NULL && is_clean(set, pending))
+        if (pending != NULL && pending->dirty_count == 0)
             drop_page(set, pending);
     }
     return error;
@@ -124,7 +160,7 @@ static void write_page(struct cellar_pending_set *set, struct cellar_pending *pe
                        const unsigned char *bytes, size_t length)
 {
     memcpy(pending->bytes + offset, bytes, length);
-    set->byte_count += cellar_bits_set(pending->dirty, offset, offset + length);
+    set_dirty(set, pending, offset, offset + length);
 }
 
 int cellar_pending_write(struct cellar_pending_set *set, uint64_t address, const void *bytes, size_t length)
@@ -139,7 +175,7 @@ int cellar_pending_write(struct cellar_pending_set *set, uint64_t address, const
         struct cellar_pending *pending = cellar_pending_find(set, page);
 
         if (pending == NULL)
-            pending = add_page(set, page);
+            pending = insert_page(set, page);
         if (pending == NULL)
             return -ENOMEM;
         write_page(set, pending, offset, from, length);
@@ -157,6 +193,35 @@ int cellar_pending_write(struct cellar_pending_set *set, uint64_t address, const
         offset = 0;
     }
     return 0;
+}
+
+struct cellar_pending *cellar_pending_fill(struct cellar_pending_set *set, uint64_t page, const unsigned char *base,
+                                           size_t length)
+{
+    struct cellar_pending *pending = cellar_pending_find(set, page);
+    size_t end;
+
+    if (pending == NULL)
+        pending = insert_page(set, page);
+    if (pending == NULL)
+        return NULL;
+    for (size_t at = 0; cellar_bits_run(pending->dirty, false, &at, length, &end); at = end) {
+        if (base != NULL)
+            memcpy(pending->bytes + at, base + at, end - at);
+        else
+            memset(pending->bytes + at, 0, end - at);
+    }
+    set_dirty(set, pending, 0, length);
+    return pending;
+}
+
+void cellar_pending_unpin(struct cellar_pending_set *set, struct cellar_pending *pending)
+{
+    CELLAR_CHECK(pending->pins > 0);
+    if (--pending->pins > 0 || !pending->dropped)
+        return;
+    pending->dropped = false;
+    reuse_page(set, pending);
 }
 
 void cellar_pending_overlay(const struct cellar_pending *pending, size_t from, size_t to, unsigned char *buffer)
@@ -274,8 +339,11 @@ size_t cellar_pending_collect(struct cellar_pending_set *set, uint64_t start, ui
 
 void cellar_pending_clean(struct cellar_pending_set *set, struct cellar_pending *pending, size_t from, size_t to)
 {
-    set->byte_count -= cellar_bits_clear(pending->dirty, from, to);
-    if (is_clean(set, pending))
+    size_t changed = cellar_bits_clear(pending->dirty, from, to);
+
+    pending->dirty_count -= changed;
+    set->byte_count -= changed;
+    if (pending->dirty_count == 0)
         drop_page(set, pending);
 }
 

@@ -14,8 +14,12 @@ struct cellar_pending {
     uint64_t page;               /* its number: address / page_bytes */
     struct cellar_pending *next; /* links the spare ones */
     size_t place;                /* in set->pages */
-    unsigned char *bytes;        /* page_bytes; only dirty ones mean something */
-    uint64_t dirty[];            /* bits; the bytes stand behind them */
+    size_t dirty_count;          /* bytes */
+    uint32_t pins;               /* fixes as a write frame */
+    bool sending;                /* on its way in the background: not to be changed, and not to go */
+    bool dropped;                /* left the set while it was pinned; the last unpin frees it */
+    unsigned char *bytes; /* page_bytes, aligned to pages of the system at most; only dirty ones mean something */
+    uint64_t dirty[];     /* bits */
 };
 
 struct cellar_pending_set {
@@ -36,6 +40,13 @@ void cellar_pending_close(struct cellar_pending_set *set);
 
 /* Makes [address, address + length) dirty with bytes. 0 or -ENOMEM, with nothing changed. */
 int cellar_pending_write(struct cellar_pending_set *set, uint64_t address, const void *bytes, size_t length);
+
+/* Makes all of the page's first length bytes dirty: those that weren't are as in base, or zero where that is NULL.
+ * NULL: no memory. */
+struct cellar_pending *cellar_pending_fill(struct cellar_pending_set *set, uint64_t page, const unsigned char *base,
+                                           size_t length);
+
+void cellar_pending_unpin(struct cellar_pending_set *set, struct cellar_pending *pending);
 
 /* NULL: nothing of the page is dirty. */
 static inline struct cellar_pending *cellar_pending_find(const struct cellar_pending_set *set, uint64_t page)

@@ -10,6 +10,7 @@
 #include "page/pipeline.h"
 
 #include "page/bits.h"
+#include "page/pool.h"
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -110,30 +111,68 @@ static int write_parts(struct cellar_pipeline *pipeline, const struct run *run)
     return error > 0 ? -EIO : error;
 }
 
-static int send_run(struct cellar_pipeline *pipeline, struct run *run)
+/* Pages of the run that were cached, and are known whole, are cached again as they are now. */
+static void show_run(struct cellar_pipeline *pipeline, const struct run *run, const bool *cached, uint64_t version)
 {
+    for (size_t i = 0; i < run->page_count; i++) {
+        if (cached[i] && pipeline->parts[i].iov_len == pipeline->pending.page_bytes)
+            cellar_pool_put(pipeline->front.cache, run->pages[i]->page, version, pipeline->parts[i].iov_base);
+    }
+}
+
+/* *tried becomes true where something of it may be on the device. */
+static int send_run(struct cellar_pipeline *pipeline, struct run *run, uint64_t version, bool *tried)
+{
+    bool cached[IOV_MAX];
     int error = 0;
 
     find_span(pipeline, run);
-    for (size_t i = 0; i < run->page_count && error == 0; i++)
+    for (size_t i = 0; i < run->page_count && error == 0; i++) {
         error = prepare_part(pipeline, run, i);
+        cached[i] = cellar_cache_is_cached(pipeline->front.cache, run->pages[i]->page << pipeline->pending.page_shift);
+    }
     if (error != 0)
         return error;
+    *tried = true;
     error = write_parts(pipeline, run);
-    cellar_cache_invalidate(pipeline->front.cache, run->from, run->to - run->from);
-    for (size_t i = 0; i < run->page_count && error == 0; i++) {
+    cellar_pool_supersede(pipeline->front.cache->pool, run->pages[0]->page, run->pages[run->page_count - 1]->page,
+                          version);
+    if (error != 0)
+        return error;
+    show_run(pipeline, run, cached, version);
+    for (size_t i = 0; i < run->page_count; i++) {
         size_t from, to;
 
         part_in_page(pipeline, run->pages[i], run->start, run->end, &from, &to);
         cellar_pending_clean(&pipeline->pending, run->pages[i], from, to);
     }
+    if (pipeline->committed_bytes < run->to)
+        pipeline->committed_bytes = run->to;
+    return 0;
+}
+
+/* What snapshots will need of the pages that are to be overwritten is in memory from here on, or nothing is written. */
+static int keep_pages(struct cellar_pipeline *pipeline, size_t count, uint64_t start, uint64_t end)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < count && error == 0; i++) {
+        const struct cellar_pending *pending = pipeline->pending.order[i];
+        size_t from, to;
+
+        part_in_page(pipeline, pending, start, end, &from, &to);
+        error = cellar_pool_keep(pipeline->front.cache, pending->page,
+                                 (pending->page << pipeline->pending.page_shift) +
+                                     cellar_bits_next(pending->dirty, true, from, to));
+    }
     return error;
 }
 
-int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint64_t end)
+static int send_runs(struct cellar_pipeline *pipeline, size_t count, uint64_t start, uint64_t end, uint64_t version,
+                     bool *tried)
 {
-    size_t count = cellar_pending_collect(&pipeline->pending, start, end), next;
     struct cellar_pending **order = pipeline->pending.order;
+    size_t next;
     int error = 0;
 
     for (size_t i = 0; i < count && error == 0; i = next) {
@@ -143,8 +182,49 @@ int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint6
         while (next < count && next - i < IOV_MAX && order[next]->page == order[next - 1]->page + 1)
             next++;
         run.page_count = next - i;
-        error = send_run(pipeline, &run);
+        error = send_run(pipeline, &run, version, tried);
     }
+    return error;
+}
+
+/* What went out eagerly is part of the versions from here on. */
+static bool adopt_eager(struct cellar_pipeline *pipeline)
+{
+    bool any = pipeline->eager.sent_end > pipeline->committed_bytes;
+
+    if (any)
+        pipeline->committed_bytes = pipeline->eager.sent_end;
+    pipeline->eager.sent_end = 0;
+    pipeline->eager.first_page = pipeline->eager.end_page = 0;
+    return any;
+}
+
+int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint64_t end)
+{
+    struct cellar_pool *pool = pipeline->front.cache->pool;
+    uint64_t version = pool->version;
+    size_t count;
+    bool any;
+    int error = pipeline->fixed > 0 ? CELLAR_EPINNED : cellar_eager_finish(pipeline);
+
+    if (error != 0)
+        return error;
+    pthread_mutex_lock(&pipeline->commit_lock);
+    any = adopt_eager(pipeline);
+    count = cellar_pending_collect(&pipeline->pending, start, end);
+    if (count > 0 && pipeline->options.place_new != NULL) {
+        error = cellar_pipeline_send_placed(pipeline, count, version + 1);
+    } else if (count > 0) {
+        error = keep_pages(pipeline, count, start, end);
+        if (error == 0)
+            error = send_runs(pipeline, count, start, end, version + 1, &any);
+    }
+    any = any || (count > 0 && error == 0);
+    if (any || pool->shared)
+        cellar_pool_publish(pool, any ? version + 1 : version);
+    if (any && pipeline->options.place_new != NULL)
+        cellar_cache_set_version(pipeline->front.cache, version + 1);
     pipeline->front.pending_pages = pipeline->pending.table.count;
+    pthread_mutex_unlock(&pipeline->commit_lock);
     return error;
 }

@@ -32,8 +32,8 @@
  *
  * traces: what the cache and the pipeline did (traces.c).
  *
- * Every mismatch is a line "NAME: where: what, expected X, got Y [device]". The last line counts. Exit code 0: no
- * mismatch; 1: some; 2: usage, or data that can't be read.
+ * Every mismatch is a line "NAME: where: what, expected X, got Y [device]", for a trace "[device, kind of cache]". The
+ * last line counts. Exit code 0: no mismatch; 1: some; 2: usage, or data that can't be read.
  */
 #include "conformance.h"
 #include <limits.h>

@@ -1,4 +1,5 @@
-/* traces.c - replays the traces of the originals' cache and pipeline on every device, and judges the answers. */
+/* traces.c - replays the traces of the originals' cache and pipeline on every device, through every kind of cache, and
+ * judges the answers. */
 #include "traces.h"
 
 #include <cellar/device.h>
@@ -24,8 +25,6 @@ static const struct {
     [TRACE_PERSIST_OUTSIDE] = {"persist-outside", "calls persisting a range far past the end an invalid argument",
                                "is done with it: nothing is pending there"},
 };
-
-static const char *const ground_names[TRACE_GROUNDS] = {"file", "pread", "memory", "functions"};
 
 /*
  * Grounds.
@@ -115,30 +114,77 @@ static const struct cellar_pipeline_functions functions = {
     .write = write_bytes,
 };
 
-/* Opens the device, unless it is the functions, and the cache or pipeline over it. bytes goes to the replay. */
-static int open_ground(struct trace_replay *replay, unsigned char *bytes, size_t page_bytes, size_t page_count)
+static int open_mapped(const unsigned char *bytes, size_t length, struct cellar_device **ret_device)
 {
-    size_t length = (size_t)replay->device_bytes;
+    return open_file(true, bytes, length, ret_device);
+}
+
+static int open_pread(const unsigned char *bytes, size_t length, struct cellar_device **ret_device)
+{
+    return open_file(false, bytes, length, ret_device);
+}
+
+static int open_memory(const unsigned char *bytes, size_t length, struct cellar_device **ret_device)
+{
+    return cellar_device_open_memory(bytes, length, length, ret_device);
+}
+
+/* The devices that every trace is replayed on: makes one of exactly these bytes, that can be written. */
+static const struct ground {
+    const char *name;
+    int (*open)(const unsigned char *bytes, size_t length, struct cellar_device **ret_device);
+} grounds[] = {
+    {"file", open_mapped},
+    {"pread", open_pread},
+    {"memory", open_memory},
+    {"functions", NULL}, /* no device: bare functions over memory */
+};
+
+/* The kinds of cache that it is replayed through on each of them; functions know the first only. */
+static const struct kind {
+    const char *name;
+    struct cellar_cache_options cache;
+    unsigned eager_writes;
+} kinds[] = {
+    {"sieve", {.eviction = CELLAR_EVICT_SIEVE}, 0},
+    {"s3fifo", {.eviction = CELLAR_EVICT_S3FIFO}, 0},
+    {"clock", {.eviction = CELLAR_EVICT_CLOCK}, 0},
+    {"depth 4", {.depth = 4, .read_ahead_pages = 8}, 0},
+    {"depth 4 on threads", {.depth = 4, .io = CELLAR_IO_THREADS, .read_ahead_pages = 2}, 2},
+};
+
+static int open_on_functions(struct trace_replay *replay, size_t page_bytes, size_t page_count)
+{
+    return replay->is_pipeline
+               ? cellar_pipeline_open_functions(&functions, replay, page_bytes, page_count, &replay->pipeline)
+               : cellar_cache_open_map(map_bytes, NULL, replay, page_bytes, page_count, &replay->cache);
+}
+
+static int open_on_device(struct trace_replay *replay, const struct kind *kind, size_t page_bytes, size_t page_count)
+{
+    struct cellar_pipeline_options options = {.cache = kind->cache, .eager_writes = kind->eager_writes};
+
+    options.cache.page_bytes = page_bytes;
+    options.cache.page_count = page_count;
+    return replay->is_pipeline ? cellar_pipeline_open_with(replay->device, &options, &replay->pipeline)
+                               : cellar_cache_open_with(replay->device, &options.cache, &replay->cache);
+}
+
+/* Opens the device, unless it is the functions, and the cache or pipeline over it. bytes goes to the replay. */
+static int open_ground(struct trace_replay *replay, const struct ground *ground, const struct kind *kind,
+                       unsigned char *bytes, size_t page_bytes, size_t page_count)
+{
     int error = 0;
 
     replay->bytes = bytes;
-    if (replay->ground == TRACE_ON_MEMORY)
-        error = cellar_device_open_memory(bytes, length, length, &replay->device);
-    else if (replay->ground != TRACE_ON_FUNCTIONS)
-        error = open_file(replay->ground == TRACE_ON_FILE, bytes, length, &replay->device);
-    if (error != 0)
-        return error;
-    if (replay->is_pipeline) {
-        error = replay->device != NULL
-                    ? cellar_pipeline_open(replay->device, page_bytes, page_count, &replay->pipeline)
-                    : cellar_pipeline_open_functions(&functions, replay, page_bytes, page_count, &replay->pipeline);
-        if (error == 0)
-            replay->cache = cellar_pipeline_cache(replay->pipeline);
-        return error;
-    }
-    return replay->device != NULL
-               ? cellar_cache_open(replay->device, page_bytes, page_count, &replay->cache)
-               : cellar_cache_open_map(map_bytes, NULL, replay, page_bytes, page_count, &replay->cache);
+    if (ground->open != NULL)
+        error = ground->open(bytes, (size_t)replay->device_bytes, &replay->device);
+    if (error == 0)
+        error = ground->open != NULL ? open_on_device(replay, kind, page_bytes, page_count)
+                                     : open_on_functions(replay, page_bytes, page_count);
+    if (error == 0 && replay->is_pipeline)
+        replay->cache = cellar_pipeline_cache(replay->pipeline);
+    return error;
 }
 
 static void close_ground(struct trace_replay *replay)
@@ -158,8 +204,8 @@ static void close_ground(struct trace_replay *replay)
 static void mismatch(const struct trace_replay *replay, const char *operation, const char *what, const char *expected,
                      const char *got)
 {
-    printf("%s:%u %s: %s, expected %s, got %s [%s]\n", replay->file_name, replay->line, operation, what, expected, got,
-           replay->ground_name);
+    printf("%s:%u %s: %s, expected %s, got %s [%s, %s]\n", replay->file_name, replay->line, operation, what, expected,
+           got, replay->ground_name, replay->kind_name);
     replay->totals->mismatches++;
 }
 
@@ -349,8 +395,8 @@ static void replay_lines(struct trace_replay *replay, const json_t *lines)
 }
 
 /* One trace on one ground. 0, or -1 where the header makes no sense or the ground can't be made. */
-static int replay_trace(const char *file_name, const json_t *lines, enum trace_ground ground,
-                        unsigned long *difference_counts, struct conformance_totals *totals)
+static int replay_trace(const char *file_name, const json_t *lines, const struct ground *ground,
+                        const struct kind *through, unsigned long *difference_counts, struct conformance_totals *totals)
 {
     const json_t *header = json_array_get(lines, 0);
     const char *kind = json_string_value(json_object_get(header, "trace"));
@@ -358,8 +404,8 @@ static int replay_trace(const char *file_name, const json_t *lines, enum trace_g
     json_int_t length = json_integer_value(json_object_get(header, "device_len"));
     struct trace_replay replay = {.file_name = file_name,
                                   .line = 1,
-                                  .ground = ground,
-                                  .ground_name = ground_names[ground],
+                                  .ground_name = ground->name,
+                                  .kind_name = through->name,
                                   .differences = difference_counts,
                                   .totals = totals};
     char hash[17] = "";
@@ -378,14 +424,33 @@ static int replay_trace(const char *file_name, const json_t *lines, enum trace_g
     if (device_hash != NULL && strcmp(device_hash, hash) != 0)
         mismatch(&replay, "header", "hash of the device", device_hash, hash);
     error = bytes == NULL ? -ENOMEM
-                          : open_ground(&replay, bytes, (size_t)json_integer_value(json_object_get(header, "pagesize")),
+                          : open_ground(&replay, ground, through, bytes,
+                                        (size_t)json_integer_value(json_object_get(header, "pagesize")),
                                         (size_t)json_integer_value(json_object_get(header, "cachesize")));
     if (error == 0)
         replay_lines(&replay, lines);
     else
-        fprintf(stderr, "conformance: %s on %s: %s\n", file_name, replay.ground_name, cellar_strerror(error));
+        fprintf(stderr, "conformance: %s on %s, %s: %s\n", file_name, replay.ground_name, replay.kind_name,
+                cellar_strerror(error));
     close_ground(&replay);
     return error == 0 ? 0 : -1;
+}
+
+/* One trace on every ground, through every kind of cache. */
+static int replay_everywhere(const char *file_name, const json_t *lines, unsigned long *difference_counts,
+                             struct conformance_totals *totals)
+{
+    int result = 0;
+
+    for (size_t ground = 0; ground < sizeof grounds / sizeof grounds[0]; ground++) {
+        size_t kind_count = grounds[ground].open != NULL ? sizeof kinds / sizeof kinds[0] : 1;
+
+        for (size_t kind = 0; kind < kind_count; kind++) {
+            if (replay_trace(file_name, lines, &grounds[ground], &kinds[kind], difference_counts, totals) != 0)
+                result = -1;
+        }
+    }
+    return result;
 }
 
 static int is_trace(const struct dirent *entry)
@@ -413,10 +478,8 @@ int conformance_traces(const char *folder, struct conformance_totals *totals)
             result = -1;
         else
             totals->files++;
-        for (enum trace_ground ground = 0; lines != NULL && ground < TRACE_GROUNDS; ground++) {
-            if (replay_trace(entries[i]->d_name, lines, ground, difference_counts, totals) != 0)
-                result = -1;
-        }
+        if (lines != NULL && replay_everywhere(entries[i]->d_name, lines, difference_counts, totals) != 0)
+            result = -1;
         json_decref(lines);
         free(entries[i]);
     }

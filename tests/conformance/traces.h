@@ -15,15 +15,6 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-/* What a trace is replayed on. */
-enum trace_ground {
-    TRACE_ON_FILE,
-    TRACE_ON_PREAD,
-    TRACE_ON_MEMORY,
-    TRACE_ON_FUNCTIONS, /* no device: bare functions over memory */
-    TRACE_GROUNDS,
-};
-
 /* Where Cellar answers something else than the traces, on purpose. Each is counted where it is met. */
 enum trace_difference {
     TRACE_SAME,
@@ -37,8 +28,8 @@ enum trace_difference {
 struct trace_replay {
     const char *file_name;
     unsigned line;
-    enum trace_ground ground;
-    const char *ground_name;
+    const char *ground_name;      /* what it is replayed on: a device, or functions over memory */
+    const char *kind_name;        /* and through which kind of cache */
     struct cellar_device *device; /* NULL on functions */
     unsigned char *bytes;         /* the device on functions */
     uint64_t device_bytes;

@@ -1,5 +1,6 @@
 /* What the cache stands on: iteration, growing sources, failing devices, map functions. */
 #include "page_test.h"
+#include "support.h"
 
 #include <cellar/cache.h>
 
@@ -201,6 +202,8 @@ static void test_growth_of_devices(void **state)
 static void test_failures(void **state)
 {
     (void)state;
+    if (support_cache_debug())
+        support_skip("the debug mode of the cache gives pages up at once");
     for (enum trial_kind kind = TRIAL_LENDS; kind <= TRIAL_COPIES; kind++) {
         struct trial *trial = new_trial(1000, 14);
         struct cellar_device *device = open_trial(trial, kind);
@@ -392,6 +395,8 @@ static void test_functions(void **state)
     uint32_t value;
 
     (void)state;
+    if (support_cache_debug())
+        support_skip("the debug mode of the cache gives pages up at once");
     fill_random(mapped.bytes, sizeof mapped.bytes, 18);
     assert_int_equal(cellar_cache_open_map(map_mapped, unmap_mapped, &mapped, 32, 4, &cache), 0);
     assert_int_equal(cellar_cache_read(cache, 0, got, 1000), 0);
@@ -433,6 +438,8 @@ static void test_functions_grow_and_fail(void **state)
     unsigned char got[100];
 
     (void)state;
+    if (support_cache_debug())
+        support_skip("the debug mode of the cache gives pages up at once");
     assert_int_equal(cellar_cache_open_map(map_mapped, unmap_mapped, &mapped, 32, 2, &cache), 0);
     assert_int_equal(cellar_cache_read(cache, 480, got, 20), 0);
     mapped.length = 505;

@@ -234,6 +234,9 @@ static void test_one_look_proves_nothing(void **state)
     }
 }
 
+/* How pages are brought: lent, or in the cache's debug mode read. */
+#define LOADS (FAULT_BIT(FAULT_LOAD) | FAULT_BIT(FAULT_READ))
+
 /* A value that can't be read is an error, wherever the device fails, and it can be read once that is over. */
 static void test_values_on_failing_device(void **state)
 {
@@ -266,15 +269,15 @@ static void test_values_on_failing_device(void **state)
 
             if (nths[k] > lengths[i] / 5000)
                 continue; /* not so many pages */
-            fault_fail(&failing.fault, FAULT_LOAD, nths[k], 0, -EIO);
+            fault_fail_any(&failing.fault, LOADS, nths[k], 0, -EIO);
             assert_result(cellar_snapshot_read_value(&snapshot, indices[i], buffer, lengths[i], &got), -EIO);
             fault_heal(&failing.fault);
-            fault_fail(&failing.fault, FAULT_LOAD, nths[k], 0, -EIO);
+            fault_fail_any(&failing.fault, LOADS, nths[k], 0, -EIO);
             assert_result(cellar_snapshot_copy_value(&snapshot, indices[i], &copy, &got), -EIO);
             fault_heal(&failing.fault);
             assert_int_equal(got, 77);
             assert_null(copy);
-            fault_fail(&failing.fault, FAULT_LOAD, 1, 0, -EIO);
+            fault_fail_any(&failing.fault, LOADS, 1, 0, -EIO);
             assert_result(cellar_snapshot_check_value(&snapshot, indices[i], &diagnostic), -EIO);
             fault_heal(&failing.fault);
             assert_int_equal(diagnostic.error, -EIO);

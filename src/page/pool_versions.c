@@ -1,0 +1,131 @@
+/*
+ * pool_versions.c - what an overwritten page was, for as long as a snapshot needs it.
+ *
+ * A frame has its page for the versions from <= version < until. Before a page is overwritten by the commit that makes
+ * version w, cellar_pool_keep sees to it that what it was is in memory, as an OLD frame with until = UINT64_MAX: still
+ * the one that everybody finds, so that nobody asks the device for the page while it is being written. When it has been
+ * written, until becomes w: from then on those at w and later miss, and load what the device has now, from w
+ * (cellar_pool_from); those before find the OLD frame. It goes when no snapshot has a version in [from, until).
+ *
+ * A load that was under way when the page was written may have seen anything: keep waits for it; where nothing is kept
+ * it is doomed (cellar_pool_supersede), and done again.
+ */
+#include "page/pool.h"
+
+#include <string.h>
+
+/* A snapshot that will read bytes of the page at or past first_byte, in the version that begins with from. */
+static bool is_needed(const struct cellar_pool *pool, uint64_t from, uint64_t until, uint64_t first_byte)
+{
+    for (const struct cellar_cache *handle = pool->handles; handle != NULL; handle = handle->next_handle) {
+        if (handle->snapshot && handle->version >= from && handle->version < until && handle->limit_bytes > first_byte)
+            return true;
+    }
+    return false;
+}
+
+static void to_old(struct cellar_pool *pool, struct cellar_frame *frame)
+{
+    pool->evict->remove(pool->evict_state, frame);
+    pool->cached--;
+    frame->state = CELLAR_FRAME_OLD;
+    frame->older = pool->old;
+    pool->old = frame;
+    pool->old_count++;
+}
+
+int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_byte)
+{
+    struct cellar_pool *pool = cache->pool;
+    struct cellar_frame *loaded = NULL;
+    int error = 0;
+
+    if (!pool->shared)
+        return 0; /* no snapshot was ever taken */
+    while (error == 0) {
+        struct cellar_frame *frame;
+
+        pthread_mutex_lock(&pool->lock);
+        frame = cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST);
+        if ((frame != NULL && frame->state == CELLAR_FRAME_OLD) ||
+            !is_needed(pool, cellar_pool_from(pool, page), UINT64_MAX, first_byte)) {
+            loaded = NULL;
+            error = CELLAR_NONE;
+        } else if (pool->old_count >= pool->options.old_pages) {
+            error = CELLAR_EOLDPAGES;
+        } else if (frame != NULL && frame == loaded && frame->state == CELLAR_FRAME_CACHED) {
+            to_old(pool, frame);
+            error = CELLAR_NONE;
+        }
+        pthread_mutex_unlock(&pool->lock);
+        /* All of it that there is, whatever limit those have who cached it. Afterwards it may have gone again. */
+        if (error == 0)
+            error = cellar_pool_get(cache, page, pool->page_bytes, pool->page_bytes, &loaded);
+    }
+    cellar_cache_let_go(cache);
+    return error == CELLAR_NONE ? 0 : error;
+}
+
+/* The OLD frames of a page are few, and all of them together are bounded by old_pages. */
+void cellar_pool_supersede(struct cellar_pool *pool, uint64_t first_page, uint64_t last_page, uint64_t version)
+{
+    cellar_pool_enter(pool);
+    for (struct cellar_frame *frame = pool->old; frame != NULL; frame = frame->older) {
+        if (frame->page >= first_page && frame->page <= last_page &&
+            atomic_load_explicit(&frame->until, memory_order_relaxed) == UINT64_MAX)
+            atomic_store_explicit(&frame->until, version, memory_order_release);
+    }
+    cellar_pool_invalidate(pool, first_page, last_page);
+    cellar_pool_leave(pool);
+}
+
+bool cellar_pool_put(struct cellar_cache *cache, uint64_t page, uint64_t version, const void *bytes)
+{
+    struct cellar_pool *pool = cache->pool;
+    struct cellar_frame *frame;
+    bool put = false;
+
+    cellar_pool_enter(pool);
+    if (!pool->source.lends && cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST) == NULL &&
+        cellar_pool_take(pool, &frame) == 0) {
+        uint64_t from = cellar_pool_from(pool, page);
+
+        memcpy(frame->buffer, bytes, pool->page_bytes);
+        frame->bytes = frame->buffer;
+        frame->length = pool->page_bytes;
+        frame->lent = false;
+        cellar_pool_begin(pool, frame, page, from < version ? from : version, UINT64_MAX);
+        put = cellar_pool_arrive(pool, frame, 0) == 0;
+    }
+    cellar_pool_leave(pool);
+    return put;
+}
+
+void cellar_pool_release_old(struct cellar_pool *pool)
+{
+    struct cellar_frame *next;
+
+    for (struct cellar_frame *frame = pool->old; frame != NULL; frame = next) {
+        uint64_t until = atomic_load_explicit(&frame->until, memory_order_relaxed);
+
+        next = frame->older;
+        if (until != UINT64_MAX && !is_needed(pool, atomic_load_explicit(&frame->from, memory_order_relaxed), until,
+                                              frame->page << pool->page_shift))
+            cellar_pool_detach(pool, frame);
+    }
+}
+
+void cellar_pool_publish(struct cellar_pool *pool, uint64_t version)
+{
+    struct cellar_frame *next;
+
+    cellar_pool_enter(pool);
+    pool->version = version;
+    for (struct cellar_frame *frame = pool->old; frame != NULL; frame = next) {
+        next = frame->older;
+        if (atomic_load_explicit(&frame->until, memory_order_relaxed) == UINT64_MAX)
+            cellar_pool_detach(pool, frame); /* kept for a write that was never tried */
+    }
+    cellar_pool_release_old(pool);
+    cellar_pool_leave(pool);
+}
