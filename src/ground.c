@@ -83,7 +83,7 @@ int cellar_ground_refuse_file(int error, const char *path, enum cellar_file_kind
 }
 
 int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,
-                       bool compat)
+                       unsigned eager_writes, bool compat)
 {
     int error;
 
@@ -91,7 +91,8 @@ int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, ui
     if (error != 0)
         return error;
     ground->header_ready = true;
-    error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, cache_bytes, writer);
+    error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, cache_bytes, writer,
+                              eager_writes);
     ground->cells_ready = error == 0;
     ground->cells.fork_page = ground->fork_page;
     return error;

@@ -263,7 +263,8 @@ static int adopt(struct cellar_reader *reader, const struct cellar_reader_option
     if (error == 0 && reader->ground.window == NULL && !pages_allowed)
         error = CELLAR_NONE;
     if (error == 0)
-        error = cellar_ground_open(&reader->ground, reader->config.bytes_per_cell, options->cache_bytes, false, false);
+        error =
+            cellar_ground_open(&reader->ground, reader->config.bytes_per_cell, options->cache_bytes, false, 0, false);
     return error == 0 ? settle(reader, options) : error;
 }
 

@@ -51,6 +51,7 @@ struct cellar_writer {
     uint32_t root_index;
     uint32_t initial_cells;
     uint64_t resize_step_bytes, window_limit, cache_bytes;
+    unsigned eager_writes; /* on the pages path; 0: none */
     enum cellar_device_choice choice;
     unsigned file_mode;
     bool compat;
@@ -108,7 +109,7 @@ int cellar_ground_refuse_file(int error, const char *path, enum cellar_file_kind
 
 /* Header and cells over ground->device, with or without ground->window. */
 int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, uint64_t cache_bytes, bool writer,
-                       bool compat);
+                       unsigned eager_writes, bool compat);
 
 /* Asks the device for the window that max_index needs, or as much as limit_bytes (0: no limit) and the system allow. 0,
  * also where there is none and choice allows that; -ENOTSUP where it doesn't; CELLAR_EWINDOW. */

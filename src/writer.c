@@ -59,6 +59,7 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
         .window_bytes = writer->ground->window_bytes,
         .file_bytes = file_bytes,
     };
+    cellar_cells_set_committed(&writer->ground->cells, offset_of(writer, state->next_index));
     writer->root_index = state->root_index;
     atomic_store(&writer->committed, cellar_state_pack(state));
     atomic_store(&writer->flushed_next, state->next_index);

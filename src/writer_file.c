@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESIZE_STEP_BYTES_DEFAULT = 16 << 20 };
+enum { RESIZE_STEP_BYTES_DEFAULT = 16 << 20, EAGER_WRITES_DEFAULT = 4 };
 
 int cellar_writer_new(const char *path, const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
 {
@@ -27,6 +27,9 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
     writer->initial_cells = options->initial_cells;
     writer->window_limit = options->window_bytes;
     writer->cache_bytes = options->cache_bytes;
+    writer->eager_writes = options->eager_writes == CELLAR_EAGER_NONE ? 0
+                           : options->eager_writes > 0                ? options->eager_writes
+                                                                      : EAGER_WRITES_DEFAULT;
     writer->choice = options->device;
     writer->file_mode = options->file_mode != 0 ? options->file_mode : 0644;
     writer->compat = options->compat;
@@ -120,7 +123,8 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     if (error == 0)
         error = cellar_device_sync(ground->device, 0, file_bytes);
     if (error == 0)
-        error = cellar_ground_open(ground, writer->config.bytes_per_cell, writer->cache_bytes, true, writer->compat);
+        error = cellar_ground_open(ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
+                                   writer->eager_writes, writer->compat);
     if (error == 0)
         *ret_file_bytes = file_bytes;
     return error;

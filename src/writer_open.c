@@ -213,7 +213,7 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
         error = CELLAR_NONE;
     if (error == 0)
         error = cellar_ground_open(writer->ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
-                                   writer->compat);
+                                   writer->eager_writes, writer->compat);
     if (error == 0)
         error = settle(writer, header, &pick);
     if (error != 0)

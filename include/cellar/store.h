@@ -117,6 +117,8 @@ struct cellar_info {
 
 struct cellar_writer;
 
+#define CELLAR_EAGER_NONE UINT32_MAX
+
 /* All-zero means defaults. No pointer is kept after the call. */
 struct cellar_writer_options {
     const struct cellar_key *key; /* NULL: a fresh one, see cellar_writer_info */
@@ -126,7 +128,10 @@ struct cellar_writer_options {
     uint64_t window_bytes;        /* most addresses to reserve; 0: max index * bytes per cell, or what fits */
     enum cellar_device_choice device;
     uint64_t cache_bytes; /* page cache of the pages path; 0: 8 MiB */
-    unsigned file_mode;   /* permissions of a created file, less the umask; 0: 0644 */
+    /* Pages path: new cells go to the device in the background before they are committed, in stretches of 256 KiB, at
+     * most so many at a time, so that the commit of much data waits for little. 0: 4; CELLAR_EAGER_NONE: none. */
+    unsigned eager_writes;
+    unsigned file_mode; /* permissions of a created file, less the umask; 0: 0644 */
     /* The original (Plebeia) has the file open at the same time, or may open it after a power loss: its lock is taken
      * around slot writes, and the file is not cut at close. */
     bool compat;

@@ -1,6 +1,7 @@
 #include "cell/cells.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Pages of the pages path: the size that the kernel's own page cache works in. */
@@ -18,21 +19,35 @@ static size_t page_count(uint64_t cache_bytes)
     return count;
 }
 
-int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
-                      uint64_t cache_bytes, bool writer)
+static int open_handles(struct cellar_cells *cells, int count)
 {
-    int error = 0;
+    cells->handles = calloc((size_t)count, sizeof *cells->handles);
+    if (cells->handles == NULL)
+        return -ENOMEM;
+    cells->handle_count = count;
+    for (int i = 0; i < count; i++) {
+        if (pthread_mutex_init(&cells->handles[i].lock, NULL) != 0)
+            return -ENOMEM;
+        cells->handles[i].lock_ready = true;
+    }
+    return 0;
+}
+
+int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
+                      uint64_t cache_bytes, bool writer, unsigned eager_writes)
+{
+    struct cellar_pipeline_options options = {
+        .cache = {.page_bytes = PAGE_BYTES, .page_count = page_count(cache_bytes)}, .eager_writes = eager_writes};
+    int error;
 
     *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell, .window = window};
     if (window != NULL)
         return 0;
-    if (pthread_mutex_init(&cells->lock, NULL) != 0)
-        return -ENOMEM;
-    cells->lock_ready = true;
-    if (writer)
-        error = cellar_pipeline_open(device, PAGE_BYTES, page_count(cache_bytes), &cells->pipeline);
-    else
-        error = cellar_cache_open(device, PAGE_BYTES, page_count(cache_bytes), &cells->cache);
+    error = open_handles(cells, writer ? 1 : CELLAR_CELLS_HANDLES);
+    if (error == 0 && writer)
+        error = cellar_pipeline_open_with(device, &options, &cells->pipeline);
+    else if (error == 0)
+        error = cellar_cache_open_with(device, &options.cache, &cells->handles[0].cache);
     if (error != 0)
         cellar_cells_close(cells);
     return error;
@@ -41,19 +56,87 @@ int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, 
 void cellar_cells_close(struct cellar_cells *cells)
 {
     cellar_pipeline_close(cells->pipeline);
-    cellar_cache_close(cells->cache);
-    if (cells->lock_ready)
-        pthread_mutex_destroy(&cells->lock);
+    for (int i = 0; i < cells->handle_count; i++) {
+        cellar_cache_close(cells->handles[i].cache);
+        if (cells->handles[i].lock_ready)
+            pthread_mutex_destroy(&cells->handles[i].lock);
+    }
+    free(cells->handles);
     *cells = (struct cellar_cells){.window = NULL};
 }
 
-/* Takes the lock; CELLAR_EFORKED in a child. */
+void cellar_cells_set_committed(struct cellar_cells *cells, uint64_t offset)
+{
+    if (cells->pipeline != NULL)
+        cellar_pipeline_set_committed(cells->pipeline, offset);
+}
+
+static int check_fork(const struct cellar_cells *cells)
+{
+    return cells->fork_page != NULL && cellar_forked(cells->fork_page) ? CELLAR_EFORKED : 0;
+}
+
+/* Takes the writer's lock; CELLAR_EFORKED in a child. */
 static int enter(struct cellar_cells *cells)
 {
-    if (cells->fork_page != NULL && cellar_forked(cells->fork_page))
-        return CELLAR_EFORKED;
-    pthread_mutex_lock(&cells->lock);
-    return 0;
+    int error = check_fork(cells);
+
+    if (error == 0)
+        pthread_mutex_lock(&cells->handles[0].lock);
+    return error;
+}
+
+static void leave(struct cellar_cells *cells)
+{
+    pthread_mutex_unlock(&cells->handles[0].lock);
+}
+
+/* A handle that this thread took before, or the first that nobody did; where all are taken, one that isn't in use. */
+static struct cellar_cells_handle *choose(struct cellar_cells *cells)
+{
+    static _Thread_local char here;
+    uintptr_t self = (uintptr_t)&here;
+
+    for (int i = 0; i < cells->handle_count; i++) {
+        uintptr_t thread = atomic_load_explicit(&cells->handles[i].thread, memory_order_relaxed);
+
+        if (thread == 0 && atomic_compare_exchange_strong(&cells->handles[i].thread, &thread, self))
+            thread = self;
+        if (thread == self) {
+            pthread_mutex_lock(&cells->handles[i].lock);
+            return &cells->handles[i];
+        }
+    }
+    for (int i = 0; i < cells->handle_count; i++) {
+        if (pthread_mutex_trylock(&cells->handles[i].lock) == 0)
+            return &cells->handles[i];
+    }
+    pthread_mutex_lock(&cells->handles[0].lock);
+    return &cells->handles[0];
+}
+
+/* The handle's cache, which shares the pages of the first. */
+static int make_cache(struct cellar_cells *cells, struct cellar_cells_handle *handle)
+{
+    int error;
+
+    if (handle->cache != NULL)
+        return 0;
+    pthread_mutex_lock(&cells->handles[0].lock); /* a handle that holds two locks isn't the first, and has no cache */
+    error = cellar_cache_share(cells->handles[0].cache, &handle->cache);
+    pthread_mutex_unlock(&cells->handles[0].lock);
+    return error;
+}
+
+static int read_pages(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes)
+{
+    struct cellar_cells_handle *handle = choose(cells);
+    int error = make_cache(cells, handle);
+
+    if (error == 0)
+        error = cellar_cache_read(handle->cache, offset, buffer, length_bytes);
+    pthread_mutex_unlock(&handle->lock);
+    return error;
 }
 
 int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes)
@@ -66,14 +149,14 @@ int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer,
         memcpy(buffer, cells->window + offset, length_bytes);
         return 0;
     }
-    error = enter(cells);
+    error = check_fork(cells);
     if (error != 0)
         return error;
-    if (cells->pipeline != NULL)
-        error = cellar_pipeline_read(cells->pipeline, offset, buffer, length_bytes);
-    else
-        error = cellar_cache_read(cells->cache, offset, buffer, length_bytes);
-    pthread_mutex_unlock(&cells->lock);
+    if (cells->pipeline == NULL)
+        return read_pages(cells, offset, buffer, length_bytes);
+    pthread_mutex_lock(&cells->handles[0].lock);
+    error = cellar_pipeline_read(cells->pipeline, offset, buffer, length_bytes);
+    leave(cells);
     return error;
 }
 
@@ -91,7 +174,7 @@ int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *
     if (error != 0)
         return error;
     error = cellar_pipeline_write(cells->pipeline, offset, bytes, length_bytes);
-    pthread_mutex_unlock(&cells->lock);
+    leave(cells);
     return error;
 }
 
@@ -105,7 +188,7 @@ int cellar_cells_commit(struct cellar_cells *cells)
     if (error != 0)
         return error;
     error = cellar_pipeline_commit(cells->pipeline);
-    pthread_mutex_unlock(&cells->lock);
+    leave(cells);
     return error;
 }
 
@@ -114,13 +197,13 @@ void cellar_cells_discard(struct cellar_cells *cells)
     if (cells->window != NULL || enter(cells) != 0)
         return;
     cellar_pipeline_discard(cells->pipeline);
-    pthread_mutex_unlock(&cells->lock);
+    leave(cells);
 }
 
 void cellar_cells_forget(struct cellar_cells *cells, uint64_t offset)
 {
     if (cells->window != NULL || enter(cells) != 0)
         return;
-    cellar_cache_invalidate(cells->cache, offset, 1);
-    pthread_mutex_unlock(&cells->lock);
+    cellar_cache_invalidate(cells->handles[0].cache, offset, 1);
+    leave(cells);
 }

@@ -11,27 +11,41 @@
 #include <cellar/device.h>
 #include <cellar/pipeline.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A reader's threads each have a handle of their own on the pages, as far as there are enough. */
+enum { CELLAR_CELLS_HANDLES = 16 };
+
+struct cellar_cells_handle {
+    pthread_mutex_t lock;       /* held while the cache is used */
+    atomic_uintptr_t thread;    /* who came first; 0: nobody yet */
+    struct cellar_cache *cache; /* NULL: not made yet, but for the first */
+    bool lock_ready;
+};
+
 struct cellar_cells {
     uint32_t bytes_per_cell;
-    unsigned char *window;            /* NULL: the pages path */
-    struct cellar_pipeline *pipeline; /* a writer's, on the pages path */
-    struct cellar_cache *cache;       /* a reader's, on the pages path */
-    pthread_mutex_t lock;             /* over pipeline and cache, which are each for one thread at a time */
-    bool lock_ready;
+    unsigned char *window;               /* NULL: the pages path */
+    struct cellar_pipeline *pipeline;    /* a writer's, on the pages path; under handles[0].lock */
+    struct cellar_cells_handle *handles; /* on the pages path: a reader's CELLAR_CELLS_HANDLES, a writer's one */
+    int handle_count;
     const struct cellar_fork_page *fork_page; /* the handle's; NULL: not watched */
 };
 
-/* Without a window every call in a child after fork is CELLAR_EFORKED: the lock may have been held by a thread that is
+/* Without a window every call in a child after fork is CELLAR_EFORKED: a lock may have been held by a thread that is
  * not there. */
 
-/* window NULL: opens a pipeline (writer) or a cache of about cache_bytes. 0, -ENOMEM, ... */
+/* window NULL: opens a pipeline (writer) or a cache of about cache_bytes. A writer with eager_writes sends pages that
+ * cellar_cells_set_committed says nobody has yet before commit, so many at a time. 0, -ENOMEM, ... */
 int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
-                      uint64_t cache_bytes, bool writer);
+                      uint64_t cache_bytes, bool writer, unsigned eager_writes);
 /* Pending writes are dropped. An all-zero struct is fine. */
 void cellar_cells_close(struct cellar_cells *cells);
+
+/* Cells below this offset are committed. Before anything is written. Nothing to do with a window. */
+void cellar_cells_set_committed(struct cellar_cells *cells, uint64_t offset);
 
 int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes);
 int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes);

@@ -34,7 +34,7 @@ static struct stage *open_stage(enum way way)
     support_bytes(61, stage->bytes, SIZE);
     assert_done(fault_device_open(&stage->fault, &stage->device));
     assert_done(cellar_cells_open(&stage->cells, stage->device, 32, way == WINDOW ? base : NULL, CACHE_BYTES,
-                                  way == PAGES_WRITER));
+                                  way == PAGES_WRITER, 0));
     return stage;
 }
 
@@ -150,6 +150,8 @@ static void test_reader_forgets(void **state)
     unsigned char got[5], before[5];
 
     (void)state;
+    if (support_cache_debug())
+        support_skip("the debug mode of the cache gives pages up at once");
     memcpy(before, stage->bytes + 8192, 5);
     assert_done(cellar_cells_read(&stage->cells, 8192, got, 5));
     memcpy(stage->bytes + 8192, "fresh", 5);
@@ -235,14 +237,16 @@ static void test_size_of_the_cache(void **state)
     struct cellar_device *device;
 
     (void)state;
+    if (support_cache_debug())
+        support_skip("the debug mode of the cache gives pages up at once");
     assert_done(cellar_device_open_memory(NULL, SIZE, SIZE, &device));
     for (size_t i = 0; i < SUPPORT_COUNT(rows); i++) {
         struct cellar_cells cells;
 
-        assert_done(cellar_cells_open(&cells, device, 32, NULL, rows[i].cache_bytes, false));
-        assert_int_equal(cellar_cache_page_count(cells.cache), rows[i].pages);
+        assert_done(cellar_cells_open(&cells, device, 32, NULL, rows[i].cache_bytes, false, 0));
+        assert_int_equal(cellar_cache_page_count(cells.handles[0].cache), rows[i].pages);
         cellar_cells_close(&cells);
-        assert_done(cellar_cells_open(&cells, device, 32, NULL, rows[i].cache_bytes, true));
+        assert_done(cellar_cells_open(&cells, device, 32, NULL, rows[i].cache_bytes, true, 0));
         assert_int_equal(cellar_cache_page_count(cellar_pipeline_cache(cells.pipeline)), rows[i].pages);
         cellar_cells_close(&cells);
     }
@@ -259,7 +263,7 @@ static int open_large(void *user)
 {
     struct opening *opening = user;
 
-    return cellar_cells_open(&opening->cells, opening->device, 32, NULL, UINT64_C(1) << 34, opening->writer);
+    return cellar_cells_open(&opening->cells, opening->device, 32, NULL, UINT64_C(1) << 34, opening->writer, 0);
 }
 
 static void test_no_memory(void **state)
@@ -269,6 +273,8 @@ static void test_no_memory(void **state)
     (void)state;
     if (SUPPORT_SANITIZED)
         support_skip("sanitizers end a process without memory");
+    if (support_cache_debug())
+        support_skip("the debug mode of the cache has four pages");
     assert_done(cellar_device_open_memory(NULL, SIZE, SIZE, &opening.device));
     for (int writer = 0; writer < 2; writer++) {
         opening.writer = writer;

@@ -29,7 +29,7 @@ static void open_stage(struct stage *stage, uint32_t bytes_per_cell, uint64_t si
     stage->size_bytes = size_bytes;
     memset(stage->bytes, 0xcc, size_bytes);
     assert_done(
-        cellar_cells_open(&stage->cells, stage->device, bytes_per_cell, with_window ? base : NULL, 1 << 20, true));
+        cellar_cells_open(&stage->cells, stage->device, bytes_per_cell, with_window ? base : NULL, 1 << 20, true, 0));
 }
 
 static void close_stage(struct stage *stage)
@@ -239,11 +239,11 @@ static void test_errors(void **state)
     (void)state;
     assert_done(cellar_device_open_memory(NULL, 80000, 80000, &fault.inner));
     assert_done(fault_device_open(&fault, &device));
-    assert_done(cellar_cells_open(&cells, device, 100, NULL, 0, true));
+    assert_done(cellar_cells_open(&cells, device, 100, NULL, 0, true, 0));
     assert_done(cellar_chunk_write(&cells, 3, &part, 1, &index));
     assert_done(cellar_cells_commit(&cells));
     cellar_cells_close(&cells);
-    assert_done(cellar_cells_open(&cells, device, 100, NULL, 0, false));
+    assert_done(cellar_cells_open(&cells, device, 100, NULL, 0, false, 0));
     cellar_chain_begin(&chain, &cells, index, index + 1);
     fault_fail(&fault, FAULT_READ, 1, 1, -EIO);
     assert_result(cellar_chain_step(&chain, &chunk), -EIO);
