@@ -4,9 +4,7 @@
 #include "workload.h"
 
 #include <cellar/error.h>
-#include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -85,7 +83,7 @@ static void print_help(FILE *file)
                   "\n"
                   "Workloads:\n");
     for (size_t i = 0; i < bench_workload_count; i++)
-        fprintf(file, "  %-20s %s\n", bench_workloads[i]->name, bench_workloads[i]->title);
+        fprintf(file, "  %-20s %s\n", bench_workloads[i]->heading.name, bench_workloads[i]->heading.title);
     fprintf(file, "Engines:");
     for (size_t i = 0; i < bench_engine_count; i++)
         fprintf(file, " %s", bench_engines[i]->name);
@@ -153,20 +151,20 @@ static int parse_options(int argc, char **argv, struct options *options)
     return options->done ? 0 : check_names(options);
 }
 
-/* Ends the run after the batch that is being timed, so that the directory is removed. */
-static void interrupt(int number)
+static void describe_run(struct bench_session *session)
 {
-    (void)number;
-    bench_interrupted = 1;
-}
+    struct bench_result *result = &session->result;
 
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    result->program = "bench";
+    result->scale = session->scale->name;
+    result->repetitions_min = session->scale->repetitions_min;
+    for (size_t i = 0; i < bench_engine_count; i++)
+        if (bench_engines[i]->version != NULL)
+            result->software[result->software_count++] =
+                (struct bench_software){bench_engines[i]->name, bench_engines[i]->version()};
+#ifndef BENCH_HAVE_LMDB
+    result->software[result->software_count++] = (struct bench_software){"lmdb", NULL};
+#endif
 }
 
 static int run_workloads(struct bench_session *session, const struct options *options)
@@ -178,19 +176,20 @@ static int run_workloads(struct bench_session *session, const struct options *op
         fprintf(stderr, "bench: %s\n", strerror(-status));
         return EXIT_FAILED;
     }
+    describe_run(session);
     bench_machine_describe(session->directory, &machine);
-    bench_output_machine(&machine, session);
+    bench_output_machine(&machine, &session->result);
     fflush(stdout);
     for (size_t i = 0; i < bench_workload_count; i++) {
-        size_t first_row = session->row_count;
+        size_t first_row = session->result.row_count;
 
         if (!bench_workload_wanted(session, bench_workloads[i]))
             continue;
         if (bench_workload_run(session, bench_workloads[i]) != 0)
             return EXIT_FAILED;
-        bench_output_rows(session, first_row);
+        bench_output_rows(&session->result, first_row);
     }
-    if (options->json != NULL && bench_output_json(options->json, &machine, session) < 0)
+    if (options->json != NULL && bench_output_json(options->json, &machine, &session->result) < 0)
         return EXIT_FAILED;
     return 0;
 }
@@ -201,21 +200,16 @@ int main(int argc, char **argv)
     struct bench_session session = {0};
     char directory[256];
     int status = parse_options(argc, argv, &options);
-    int removed;
+    int made, removed;
 
     if (status != 0 || options.done)
         return status;
-    if (options.parent == NULL || options.parent[0] == '\0')
-        options.parent = ".";
-    if (snprintf(directory, sizeof directory, "%s/cellar-bench-XXXXXX", options.parent) >= (int)sizeof directory) {
-        fprintf(stderr, "bench: %s: the name is too long\n", options.parent);
-        return EXIT_USAGE;
-    }
-    if (mkdtemp(directory) == NULL) {
-        fprintf(stderr, "bench: %s: %s\n", directory, strerror(errno));
+    made = bench_directory_make(options.parent, directory, sizeof directory);
+    if (made < 0) {
+        fprintf(stderr, "bench: %s: %s\n", options.parent != NULL ? options.parent : ".", strerror(-made));
         return EXIT_FAILED;
     }
-    catch_signals();
+    bench_catch_signals();
     session.scale = options.scale;
     session.only = options.only;
     session.engine = options.engine;

@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Three digits and a unit: "19.2 ns", "5.81 us". */
 static void format_time(double ns, char *text, size_t capacity_bytes)
@@ -36,60 +37,107 @@ static void format_rate(const struct bench_row *row, char *text, size_t capacity
         snprintf(text, capacity_bytes, "-");
 }
 
-void bench_output_machine(const struct bench_machine *machine, const struct bench_session *session)
+void bench_output_machine(const struct bench_machine *machine, const struct bench_result *result)
 {
     printf("machine      %s, %u cores, %.1f GiB memory\n", machine->processor, machine->cores,
            (double)machine->memory_bytes / (1 << 30));
     printf("system       %s; file system %s (%s)\n", machine->kernel, machine->file_system,
            machine->file_system_options);
     printf("built        %s, %s\n", machine->compiler, machine->build);
-    for (size_t i = 0; i < bench_engine_count; i++)
-        if (bench_engines[i]->version != NULL)
-            printf("%-12s %s\n", bench_engines[i]->name, bench_engines[i]->version());
-#ifndef BENCH_HAVE_LMDB
-    printf("lmdb         not measured: this bench was built without it\n");
-#endif
-    printf("run          %s, %s; at least %u repetitions, taking turns; medians\n", session->scale->name, machine->date,
-           session->scale->repetitions_min);
+    for (size_t i = 0; i < result->software_count; i++)
+        printf("%-12s %s\n", result->software[i].name,
+               result->software[i].version != NULL ? result->software[i].version
+                                                   : "not measured: this bench was built without it");
+    printf("run          %s, %s; at least %u repetitions, taking turns; medians\n", result->scale, machine->date,
+           result->repetitions_min);
     printf("ratios       x limit: times the fastest row of the limit; x cellar: times cellar's first row\n");
 #ifndef __OPTIMIZE__
     printf("warning      this is not an optimized build: the figures say nothing\n");
 #endif
 }
 
-void bench_output_rows(const struct bench_session *session, size_t first_row)
+/* What the rows of one group are compared with. */
+struct references {
+    double limit_ns;  /* the fastest row of the limit */
+    double cellar_ns; /* the first row of cellar */
+    bool series;      /* some row has one */
+};
+
+static struct references find_references(const struct bench_result *result, size_t first_row)
 {
-    double limit_ns = 0.0;
-    double cellar_ns = 0.0;
+    struct references found = {0};
 
-    if (first_row >= session->row_count)
+    for (size_t i = first_row; i < result->row_count; i++) {
+        const struct bench_row *row = &result->rows[i];
+        double ns = row->figures.median_ns;
+
+        if (strcmp(row->engine, BENCH_NAME_LIMIT) == 0 && (found.limit_ns <= 0.0 || ns < found.limit_ns))
+            found.limit_ns = ns;
+        if (strcmp(row->engine, BENCH_NAME_CELLAR) == 0 && found.cellar_ns <= 0.0)
+            found.cellar_ns = ns;
+        found.series = found.series || row->series != NULL;
+    }
+    return found;
+}
+
+/* How many times as fast as the first row of its series. */
+static void format_speed(const struct bench_result *result, size_t first_row, const struct bench_row *row, char *text,
+                         size_t capacity_bytes)
+{
+    for (size_t i = first_row; row->series != NULL && i < result->row_count; i++)
+        if (result->rows[i].series != NULL && strcmp(result->rows[i].series, row->series) == 0) {
+            format_ratio(result->rows[i].figures.median_ns, row->figures.median_ns, text, capacity_bytes);
+            return;
+        }
+    snprintf(text, capacity_bytes, "-");
+}
+
+static void print_row(const struct bench_result *result, size_t first_row, const struct bench_row *row,
+                      const struct references *references)
+{
+    char median[32], p10[32], p90[32], rate[32], to_limit[32], to_cellar[32], speed[32];
+
+    format_time(row->figures.median_ns, median, sizeof median);
+    format_time(row->figures.p10_ns, p10, sizeof p10);
+    format_time(row->figures.p90_ns, p90, sizeof p90);
+    format_rate(row, rate, sizeof rate);
+    format_ratio(row->figures.median_ns, references->limit_ns, to_limit, sizeof to_limit);
+    format_ratio(row->figures.median_ns, references->cellar_ns, to_cellar, sizeof to_cellar);
+    format_speed(result, first_row, row, speed, sizeof speed);
+    printf("  %-7s %-58s %9s %9s %9s %6s %8s %8s", row->engine, row->mode, median, p10, p90, rate, to_limit, to_cellar);
+    if (references->series)
+        printf(" %8s", speed);
+    printf("%s%s\n", row->seen[0] != '\0' ? "  " : "", row->seen);
+}
+
+void bench_output_rows(const struct bench_result *result, size_t first_row)
+{
+    const struct references references = find_references(result, first_row);
+    const struct bench_heading *heading;
+
+    if (first_row >= result->row_count)
         return;
-    for (size_t i = first_row; i < session->row_count; i++) {
-        const struct bench_row *row = &session->rows[i];
-
-        if (strcmp(row->engine, bench_engine_limit.name) == 0 && (limit_ns <= 0.0 || row->figures.median_ns < limit_ns))
-            limit_ns = row->figures.median_ns;
-        if (strcmp(row->engine, bench_engine_cellar.name) == 0 && cellar_ns <= 0.0)
-            cellar_ns = row->figures.median_ns;
-    }
-    printf("\n%s: %s\n  (%s)\n", session->rows[first_row].workload->name, session->rows[first_row].workload->title,
-           session->rows[first_row].workload->guarantee);
-    printf("  %-7s %-58s %9s %9s %9s %6s %8s %8s\n", "engine", "mode", "median", "p10", "p90", "GB/s", "x limit",
+    heading = result->rows[first_row].heading;
+    printf("\n%s: %s\n  (%s)\n", heading->name, heading->title, heading->guarantee);
+    printf("  %-7s %-58s %9s %9s %9s %6s %8s %8s", "engine", "mode", "median", "p10", "p90", "GB/s", "x limit",
            "x cellar");
-    for (size_t i = first_row; i < session->row_count; i++) {
-        const struct bench_row *row = &session->rows[i];
-        char median[32], p10[32], p90[32], rate[32], to_limit[32], to_cellar[32];
-
-        format_time(row->figures.median_ns, median, sizeof median);
-        format_time(row->figures.p10_ns, p10, sizeof p10);
-        format_time(row->figures.p90_ns, p90, sizeof p90);
-        format_rate(row, rate, sizeof rate);
-        format_ratio(row->figures.median_ns, limit_ns, to_limit, sizeof to_limit);
-        format_ratio(row->figures.median_ns, cellar_ns, to_cellar, sizeof to_cellar);
-        printf("  %-7s %-58s %9s %9s %9s %6s %8s %8s\n", row->engine, row->mode, median, p10, p90, rate, to_limit,
-               to_cellar);
-    }
+    printf("%s\n", references.series ? "    speed" : "");
+    for (size_t i = first_row; i < result->row_count; i++)
+        print_row(result, first_row, &result->rows[i], &references);
     fflush(stdout);
+}
+
+void bench_output_aims(const struct bench_result *result)
+{
+    if (result->aim_count > 0)
+        printf("\naims\n");
+    for (size_t i = 0; i < result->aim_count; i++) {
+        const struct bench_aim *aim = &result->aims[i];
+        const char *word = aim->moot != NULL ? aim->moot : bench_aim_met(aim) ? "met" : "missed";
+
+        printf("  %-72s %s %-6.4g measured %-8.4g %s\n", aim->text, aim->at_least ? ">=" : "<=", aim->bound,
+               aim->measured, word);
+    }
 }
 
 static json_t *machine_object(const struct bench_machine *machine)
@@ -98,45 +146,79 @@ static json_t *machine_object(const struct bench_machine *machine)
                      "memory_bytes", (json_int_t)machine->memory_bytes, "kernel", machine->kernel);
 }
 
-static json_t *versions_object(const struct bench_machine *machine)
+static json_t *versions_object(const struct bench_machine *machine, const struct bench_result *result)
 {
     json_t *versions = json_pack("{s:s, s:s}", "compiler", machine->compiler, "build", machine->build);
 
-    for (size_t i = 0; i < bench_engine_count && versions != NULL; i++)
-        if (bench_engines[i]->version != NULL)
-            json_object_set_new(versions, bench_engines[i]->name, json_string(bench_engines[i]->version()));
+    for (size_t i = 0; i < result->software_count && versions != NULL; i++)
+        if (result->software[i].version != NULL)
+            json_object_set_new(versions, result->software[i].name, json_string(result->software[i].version));
     return versions;
 }
 
 static json_t *row_object(const struct bench_row *row)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:i}", "workload", row->workload->name,
-                     "engine", row->engine, "mode", row->mode, "title", row->workload->title, "guarantee",
-                     row->workload->guarantee, "ns_per_op", row->figures.median_ns, "ns_per_op_p10",
-                     row->figures.p10_ns, "ns_per_op_p90", row->figures.p90_ns, "ns_per_op_minimum",
-                     row->figures.minimum_ns, "ops", (json_int_t)row->ops, "bytes", (json_int_t)row->bytes,
-                     "repetitions", (int)row->figures.repetitions);
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:i}", "workload", row->heading->name,
+                  "engine", row->engine, "mode", row->mode, "title", row->heading->title, "guarantee",
+                  row->heading->guarantee, "ns_per_op", row->figures.median_ns, "ns_per_op_p10", row->figures.p10_ns,
+                  "ns_per_op_p90", row->figures.p90_ns, "ns_per_op_minimum", row->figures.minimum_ns, "ops",
+                  (json_int_t)row->ops, "bytes", (json_int_t)row->bytes, "repetitions", (int)row->figures.repetitions);
+
+    if (object != NULL && row->series != NULL)
+        json_object_set_new(object, "series", json_string(row->series));
+    if (object != NULL && row->seen[0] != '\0')
+        json_object_set_new(object, "seen", json_string(row->seen));
+    return object;
 }
 
-int bench_output_json(const char *path, const struct bench_machine *machine, const struct bench_session *session)
+static json_t *rows_array(const struct bench_result *result)
 {
     json_t *rows = json_array();
-    json_t *root;
-    int failed = rows == NULL;
 
-    for (size_t i = 0; i < session->row_count && !failed; i++)
-        failed = json_array_append_new(rows, row_object(&session->rows[i])) < 0;
-    root = json_pack("{s:s, s:s, s:o, s:{s:s, s:s}, s:o, s:o}", "date", machine->date, "scale", session->scale->name,
-                     "machine", machine_object(machine), "file_system", "type", machine->file_system, "options",
-                     machine->file_system_options, "versions", versions_object(machine), "rows", rows);
-    if (root == NULL || failed) {
-        fprintf(stderr, "bench: %s: the result can't be put into JSON (no memory, or no UTF-8)\n", path);
+    for (size_t i = 0; rows != NULL && i < result->row_count; i++)
+        if (json_array_append_new(rows, row_object(&result->rows[i])) < 0) {
+            json_decref(rows);
+            return NULL;
+        }
+    return rows;
+}
+
+static json_t *aims_array(const struct bench_result *result)
+{
+    json_t *aims = json_array();
+
+    for (size_t i = 0; aims != NULL && i < result->aim_count; i++) {
+        const struct bench_aim *aim = &result->aims[i];
+        json_t *object = json_pack("{s:s, s:f, s:f, s:b, s:b}", "text", aim->text, "measured", aim->measured, "bound",
+                                   aim->bound, "at_least", aim->at_least, "met", bench_aim_met(aim));
+
+        if (object != NULL && aim->moot != NULL)
+            json_object_set_new(object, "moot", json_string(aim->moot));
+        if (json_array_append_new(aims, object) < 0) {
+            json_decref(aims);
+            return NULL;
+        }
+    }
+    return aims;
+}
+
+int bench_output_json(const char *path, const struct bench_machine *machine, const struct bench_result *result)
+{
+    json_t *root = json_pack("{s:s, s:s, s:o, s:{s:s, s:s}, s:o, s:o}", "date", machine->date, "scale", result->scale,
+                             "machine", machine_object(machine), "file_system", "type", machine->file_system, "options",
+                             machine->file_system_options, "versions", versions_object(machine, result), "rows",
+                             rows_array(result));
+    int failed;
+
+    if (root == NULL || (result->aim_count > 0 && json_object_set_new(root, "aims", aims_array(result)) < 0)) {
+        fprintf(stderr, "%s: %s: the result can't be put into JSON (no memory, or no UTF-8)\n", result->program, path);
         json_decref(root);
         return -1;
     }
     failed = json_dump_file(root, path, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) < 0;
     if (failed)
-        fprintf(stderr, "bench: %s: can't be written\n", path);
+        fprintf(stderr, "%s: %s: can't be written\n", result->program, path);
     json_decref(root);
     return failed ? -1 : 0;
 }

@@ -2,12 +2,9 @@
 #include "workload.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum {
     CASES_MAX = 32,
@@ -35,28 +32,6 @@ const struct bench_workload *const bench_workloads[] = {
 
 const size_t bench_workload_count = sizeof bench_workloads / sizeof bench_workloads[0];
 
-uint64_t bench_random(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *position)
-{
-    (void)status;
-    (void)type;
-    (void)position;
-    return remove(path) < 0 ? -errno : 0;
-}
-
-int bench_remove_tree(const char *path)
-{
-    return nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static void fill_random(unsigned char *bytes, size_t length_bytes, uint64_t *state)
 {
     for (size_t at = 0; at + sizeof(uint64_t) <= length_bytes; at += sizeof(uint64_t)) {
@@ -81,10 +56,10 @@ int bench_session_prepare(struct bench_session *session)
     session->value = malloc(BENCH_VALUE_BYTES_MAX);
     session->copy = malloc(BENCH_VALUE_BYTES_MAX);
     session->indices = malloc(cells * sizeof session->indices[0]);
-    session->row_capacity = bench_workload_count * CASES_MAX;
-    session->rows = calloc(session->row_capacity, sizeof session->rows[0]);
+    session->result.row_capacity = bench_workload_count * CASES_MAX;
+    session->result.rows = calloc(session->result.row_capacity, sizeof session->result.rows[0]);
     if (source == NULL || session->value == NULL || session->copy == NULL || session->indices == NULL ||
-        session->rows == NULL)
+        session->result.rows == NULL)
         return -ENOMEM;
     fill_random(source, (size_t)SOURCE_CELLS * BENCH_CELL_BYTES, &state);
     fill_random(session->value, BENCH_VALUE_BYTES_MAX, &state);
@@ -107,7 +82,7 @@ void bench_session_finish(struct bench_session *session)
     free(session->value);
     free(session->copy);
     free(session->indices);
-    free(session->rows);
+    free(session->result.rows);
 }
 
 bool bench_workload_wanted(const struct bench_session *session, const struct bench_workload *workload)
@@ -115,9 +90,9 @@ bool bench_workload_wanted(const struct bench_session *session, const struct ben
     if (session->only == NULL)
         return true;
     for (size_t i = 0; i < bench_workload_count; i++)
-        if (strcmp(bench_workloads[i]->name, session->only) == 0)
+        if (strcmp(bench_workloads[i]->heading.name, session->only) == 0)
             return workload == bench_workloads[i];
-    return strncmp(workload->name, session->only, strlen(session->only)) == 0;
+    return strncmp(workload->heading.name, session->only, strlen(session->only)) == 0;
 }
 
 int bench_case_create(struct bench_case *bench_case)
@@ -169,7 +144,7 @@ static void report_failure(const struct bench_case *bench_case, int status)
     if (status == -EINTR)
         fprintf(stderr, "bench: interrupted\n");
     else
-        fprintf(stderr, "bench: %s, %s (%s): %s\n", bench_case->workload->name, bench_case->engine->name,
+        fprintf(stderr, "bench: %s, %s (%s): %s\n", bench_case->workload->heading.name, bench_case->engine->name,
                 bench_case->variant->mode, bench_case->engine->explain(status));
 }
 
@@ -204,8 +179,8 @@ static int add_case(struct bench_session *session, const struct bench_workload *
         .variant = variant,
         .spec = {.first_index = first_cell_index(), .peer_cells = peer_cells},
     };
-    length = snprintf(added->directory, sizeof added->directory, "%s/%s-%zu", session->directory, workload->name,
-                      *case_count);
+    length = snprintf(added->directory, sizeof added->directory, "%s/%s-%zu", session->directory,
+                      workload->heading.name, *case_count);
     if (length <= 0 || (size_t)length >= sizeof added->directory)
         status = -ENAMETOOLONG;
     if (status == 0)
@@ -246,12 +221,12 @@ static int add_cases(struct bench_session *session, const struct bench_workload 
 static void add_row(struct bench_session *session, const struct bench_case *bench_case, const struct bench_figures *run)
 {
     const struct bench_workload *workload = bench_case->workload;
-    struct bench_row *row = &session->rows[session->row_count++];
+    struct bench_row *row = &session->result.rows[session->result.row_count++];
     uint64_t ops = workload->ops(bench_case);
     double per_op = 1.0 / (double)ops;
 
     *row = (struct bench_row){
-        .workload = workload,
+        .heading = &workload->heading,
         .engine = bench_case->engine->name,
         .figures = {.median_ns = run->median_ns * per_op,
                     .p10_ns = run->p10_ns * per_op,
@@ -266,17 +241,6 @@ static void add_row(struct bench_session *session, const struct bench_case *benc
         snprintf(row->mode, sizeof row->mode, "%s [%s]", bench_case->variant->mode, bench_case->data_path);
     else
         snprintf(row->mode, sizeof row->mode, "%s", bench_case->variant->mode);
-}
-
-/* What was written so far must not be written back while the clock runs. */
-static void settle(const struct bench_session *session)
-{
-    int fd = open(session->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd >= 0) {
-        syncfs(fd);
-        close(fd);
-    }
 }
 
 static int measure_cases(struct bench_session *session, const struct bench_workload *workload, struct bench_case *cases,
@@ -294,7 +258,7 @@ static int measure_cases(struct bench_session *session, const struct bench_workl
 
     for (size_t i = 0; i < case_count; i++)
         subjects[i] = (struct bench_subject){&cases[i], workload->before, workload->run, workload->after};
-    settle(session);
+    bench_settle(session->directory);
     status = bench_measure(subjects, case_count, &plan, figures, &failed);
     if (status != 0)
         report_failure(&cases[failed], status);

@@ -8,7 +8,9 @@
 #define BENCH_WORKLOAD_H
 
 #include "engine.h"
+#include "files.h"
 #include "harness.h"
+#include "result.h"
 
 #include <stdbool.h>
 
@@ -37,17 +39,7 @@ struct bench_session {
     unsigned char *value; /* bytes for values, as many as the largest has */
     unsigned char *copy;  /* where values are copied to, as large */
     uint32_t *indices;    /* every cell's index once, shuffled */
-    struct bench_row *rows;
-    size_t row_count, row_capacity;
-};
-
-/* One line of the result. Times are for one operation. */
-struct bench_row {
-    const struct bench_workload *workload;
-    const char *engine;
-    char mode[128];
-    struct bench_figures figures;
-    uint64_t ops, bytes; /* timed in all repetitions together; bytes of payload */
+    struct bench_result result;
 };
 
 /* One engine's variant in one workload. */
@@ -68,9 +60,7 @@ struct bench_case {
 };
 
 struct bench_workload {
-    const char *name;
-    const char *title;     /* what one operation is */
-    const char *guarantee; /* what is promised when it returns: the durability class of the row */
+    struct bench_heading heading; /* its guarantee is the durability class */
     enum bench_operation operation;
     size_t value_bytes; /* of one value; 0: cells */
 
@@ -110,11 +100,5 @@ int bench_case_create(struct bench_case *bench_case);
 int bench_case_discard(void *bench_case);
 /* Closes the case's store and opens it again for read. */
 int bench_case_reopen_for_read(struct bench_case *bench_case);
-
-/* A fast generator (splitmix64): the next number of the sequence that *state stands in. */
-uint64_t bench_random(uint64_t *state);
-
-/* Removes a directory and what is in it. 0 or a negative errno. */
-int bench_remove_tree(const char *path);
 
 #endif

@@ -53,9 +53,9 @@ static int close_again(void *context)
 }
 
 const struct bench_workload bench_open_for_read = {
-    .name = "open-read",
-    .title = "open a store of 1 MiB for read; the close is not timed",
-    .guarantee = "warm: the whole store is in the page cache",
+    .heading.name = "open-read",
+    .heading.title = "open a store of 1 MiB for read; the close is not timed",
+    .heading.guarantee = "warm: the whole store is in the page cache",
     .operation = BENCH_OPEN_READ,
     .ops = one_op,
     .prepare = prepare_closed,
@@ -64,9 +64,9 @@ const struct bench_workload bench_open_for_read = {
 };
 
 const struct bench_workload bench_open_for_write = {
-    .name = "open-write",
-    .title = "open a store of 1 MiB for write after a clean close; the close is not timed",
-    .guarantee = "ready to append",
+    .heading.name = "open-write",
+    .heading.title = "open a store of 1 MiB for write after a clean close; the close is not timed",
+    .heading.guarantee = "ready to append",
     .operation = BENCH_OPEN_WRITE,
     .ops = one_op,
     .prepare = prepare_closed,

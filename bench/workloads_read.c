@@ -88,9 +88,9 @@ static int run_sequential(void *context)
 }
 
 const struct bench_workload bench_read_random = {
-    .name = "read-random",
-    .title = "read one 64-byte cell at a random index",
-    .guarantee = "warm: the whole store is in the page cache",
+    .heading.name = "read-random",
+    .heading.title = "read one 64-byte cell at a random index",
+    .heading.guarantee = "warm: the whole store is in the page cache",
     .operation = BENCH_READ_RANDOM,
     .ops = random_ops,
     .prepare = prepare_cells,
@@ -100,9 +100,9 @@ const struct bench_workload bench_read_random = {
 };
 
 const struct bench_workload bench_read_sequential = {
-    .name = "read-sequential",
-    .title = "read one 64-byte cell, in order",
-    .guarantee = "warm: the whole store is in the page cache",
+    .heading.name = "read-sequential",
+    .heading.title = "read one 64-byte cell, in order",
+    .heading.guarantee = "warm: the whole store is in the page cache",
     .operation = BENCH_READ_SEQUENTIAL,
     .ops = sequential_ops,
     .prepare = prepare_cells,

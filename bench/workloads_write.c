@@ -59,9 +59,9 @@ static int run_commit_durable(void *context)
 }
 
 const struct bench_workload bench_append = {
-    .name = "append",
-    .title = "append one 64-byte cell to a fresh store, a commit after every 100,000",
-    .guarantee = "committed cells are visible to other processes; nothing is durable",
+    .heading.name = "append",
+    .heading.title = "append one 64-byte cell to a fresh store, a commit after every 100,000",
+    .heading.guarantee = "committed cells are visible to other processes; nothing is durable",
     .operation = BENCH_APPEND,
     .ops = append_ops,
     .before = before_append,
@@ -70,9 +70,9 @@ const struct bench_workload bench_append = {
 };
 
 const struct bench_workload bench_commit = {
-    .name = "commit",
-    .title = "append one 64-byte cell and commit it",
-    .guarantee = "visible to other processes; not durable",
+    .heading.name = "commit",
+    .heading.title = "append one 64-byte cell and commit it",
+    .heading.guarantee = "visible to other processes; not durable",
     .operation = BENCH_COMMIT,
     .ops = commit_ops,
     .prepare = prepare_commits,
@@ -80,9 +80,9 @@ const struct bench_workload bench_commit = {
 };
 
 const struct bench_workload bench_commit_durable = {
-    .name = "commit-durable",
-    .title = "append one 64-byte cell and make it durable",
-    .guarantee = "durable: survives a power loss",
+    .heading.name = "commit-durable",
+    .heading.title = "append one 64-byte cell and make it durable",
+    .heading.guarantee = "durable: survives a power loss",
     .operation = BENCH_COMMIT_DURABLE,
     .ops = durable_ops,
     .prepare = prepare_commits,

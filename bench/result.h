@@ -1,0 +1,70 @@
+/* result.h - what a run of a bench program gives: rows in groups, and the aims that they are held against. */
+#ifndef BENCH_RESULT_H
+#define BENCH_RESULT_H
+
+#include "harness.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Engines by these names are what ratios are taken to. */
+#define BENCH_NAME_CELLAR "cellar"
+#define BENCH_NAME_LIMIT "limit"
+
+enum {
+    BENCH_SOFTWARE_MAX = 8,
+    BENCH_AIMS_MAX = 16,
+};
+
+/* A group of rows that do the same work. */
+struct bench_heading {
+    const char *name;
+    const char *title;     /* what one operation is */
+    const char *guarantee; /* what is promised when it returns, or what the rows stand on: the class of the row */
+};
+
+/* One line of the result. Times are for one operation. */
+struct bench_row {
+    const struct bench_heading *heading;
+    const char *engine;
+    char mode[128];
+    const char *series; /* rows of one series are compared with its first: how many times as fast; NULL: none */
+    char seen[64];      /* what else the run showed, "hits 91.2 %"; may be empty */
+    struct bench_figures figures;
+    uint64_t ops, bytes; /* timed in all repetitions together; bytes of payload */
+};
+
+/* A bound that somebody set, and what was measured. */
+struct bench_aim {
+    char text[96];
+    double measured;
+    double bound;
+    bool at_least;    /* else: at most */
+    const char *moot; /* why this machine has no say in it; NULL: it has */
+};
+
+struct bench_software {
+    const char *name;
+    const char *version; /* NULL: this bench was built without it */
+};
+
+struct bench_result {
+    const char *program; /* for messages */
+    const char *scale;   /* "full", "quick", "tiny" */
+    unsigned repetitions_min;
+    struct bench_software software[BENCH_SOFTWARE_MAX];
+    size_t software_count;
+    struct bench_row *rows;
+    size_t row_count, row_capacity;
+    struct bench_aim aims[BENCH_AIMS_MAX];
+    size_t aim_count;
+};
+
+/* Whether the row is worth what its aim asks for. */
+static inline bool bench_aim_met(const struct bench_aim *aim)
+{
+    return aim->at_least ? aim->measured >= aim->bound : aim->measured <= aim->bound;
+}
+
+#endif
