@@ -48,35 +48,6 @@ static unsigned char *generate(uint64_t seed, size_t length)
     return bytes;
 }
 
-/* Makes a file with these bytes that has no name any more when this returns. */
-static int open_file(bool mapped, const unsigned char *bytes, size_t length, struct cellar_device **ret_device)
-{
-    const char *folder = getenv("TMPDIR");
-    char path[4096];
-    FILE *stream;
-    int fd, error = 0;
-
-    snprintf(path, sizeof path, "%s/cellar-trace-XXXXXX", folder != NULL && *folder != '\0' ? folder : "/tmp");
-    fd = mkstemp(path);
-    if (fd < 0)
-        return -errno;
-    stream = fdopen(fd, "wb");
-    if (stream == NULL) {
-        close(fd);
-        error = -ENOMEM;
-    } else {
-        if (fwrite(bytes, 1, length, stream) != length)
-            error = -EIO;
-        if (fclose(stream) != 0)
-            error = -EIO;
-    }
-    if (error == 0)
-        error = mapped ? cellar_device_open_file(path, CELLAR_OPEN_WRITE, 0, ret_device)
-                       : cellar_device_open_pread(path, CELLAR_OPEN_WRITE, 0, ret_device);
-    unlink(path);
-    return error;
-}
-
 static int map_bytes(void *user, uint64_t position, size_t length, const void **ret_bytes, size_t *ret_length)
 {
     const struct trace_replay *replay = user;
@@ -114,32 +85,6 @@ static const struct cellar_pipeline_functions functions = {
     .write = write_bytes,
 };
 
-static int open_mapped(const unsigned char *bytes, size_t length, struct cellar_device **ret_device)
-{
-    return open_file(true, bytes, length, ret_device);
-}
-
-static int open_pread(const unsigned char *bytes, size_t length, struct cellar_device **ret_device)
-{
-    return open_file(false, bytes, length, ret_device);
-}
-
-static int open_memory(const unsigned char *bytes, size_t length, struct cellar_device **ret_device)
-{
-    return cellar_device_open_memory(bytes, length, length, ret_device);
-}
-
-/* The devices that every trace is replayed on: makes one of exactly these bytes, that can be written. */
-static const struct ground {
-    const char *name;
-    int (*open)(const unsigned char *bytes, size_t length, struct cellar_device **ret_device);
-} grounds[] = {
-    {"file", open_mapped},
-    {"pread", open_pread},
-    {"memory", open_memory},
-    {"functions", NULL}, /* no device: bare functions over memory */
-};
-
 /* The kinds of cache that it is replayed through on each of them; functions know the first only. */
 static const struct kind {
     const char *name;
@@ -171,7 +116,7 @@ static int open_on_device(struct trace_replay *replay, const struct kind *kind, 
 }
 
 /* Opens the device, unless it is the functions, and the cache or pipeline over it. bytes goes to the replay. */
-static int open_ground(struct trace_replay *replay, const struct ground *ground, const struct kind *kind,
+static int open_ground(struct trace_replay *replay, const struct trace_ground *ground, const struct kind *kind,
                        unsigned char *bytes, size_t page_bytes, size_t page_count)
 {
     int error = 0;
@@ -395,7 +340,7 @@ static void replay_lines(struct trace_replay *replay, const json_t *lines)
 }
 
 /* One trace on one ground. 0, or -1 where the header makes no sense or the ground can't be made. */
-static int replay_trace(const char *file_name, const json_t *lines, const struct ground *ground,
+static int replay_trace(const char *file_name, const json_t *lines, const struct trace_ground *ground,
                         const struct kind *through, unsigned long *difference_counts, struct conformance_totals *totals)
 {
     const json_t *header = json_array_get(lines, 0);
@@ -429,11 +374,11 @@ static int replay_trace(const char *file_name, const json_t *lines, const struct
                                         (size_t)json_integer_value(json_object_get(header, "cachesize")));
     if (error == 0)
         replay_lines(&replay, lines);
-    else
+    else if (error != CELLAR_NONE)
         fprintf(stderr, "conformance: %s on %s, %s: %s\n", file_name, replay.ground_name, replay.kind_name,
                 cellar_strerror(error));
     close_ground(&replay);
-    return error == 0 ? 0 : -1;
+    return error >= 0 ? 0 : -1;
 }
 
 /* One trace on every ground, through every kind of cache. */
@@ -442,11 +387,11 @@ static int replay_everywhere(const char *file_name, const json_t *lines, unsigne
 {
     int result = 0;
 
-    for (size_t ground = 0; ground < sizeof grounds / sizeof grounds[0]; ground++) {
-        size_t kind_count = grounds[ground].open != NULL ? sizeof kinds / sizeof kinds[0] : 1;
+    for (const struct trace_ground *ground = trace_grounds; ground->name != NULL; ground++) {
+        size_t kind_count = ground->open != NULL ? sizeof kinds / sizeof kinds[0] : 1;
 
         for (size_t kind = 0; kind < kind_count; kind++) {
-            if (replay_trace(file_name, lines, &grounds[ground], &kinds[kind], difference_counts, totals) != 0)
+            if (replay_trace(file_name, lines, ground, &kinds[kind], difference_counts, totals) != 0)
                 result = -1;
         }
     }
@@ -484,6 +429,7 @@ int conformance_traces(const char *folder, struct conformance_totals *totals)
         free(entries[i]);
     }
     free(entries);
+    trace_grounds_end();
     for (size_t i = TRACE_SAME + 1; i < TRACE_DIFFERENCES; i++) {
         if (difference_counts[i] > 0)
             printf("difference %s, %lu times: the original %s; Cellar %s\n", differences[i].id, difference_counts[i],

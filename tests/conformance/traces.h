@@ -1,6 +1,6 @@
 /*
- * traces.h - the inside of the trace replayer: what traces.c (files, devices, judging) and traces_replay.c (the
- * operations) share.
+ * traces.h - the inside of the trace replayer: what traces.c (files, judging), traces_grounds.c (devices) and
+ * traces_replay.c (the operations) share.
  *
  * A trace is a JSONL file: a header line that says how to make a device and a cache over it (trace "read") or a
  * pipeline (trace "wr"), then one operation a line with what the original answered ("out") and, where that was a
@@ -24,6 +24,19 @@ enum trace_difference {
     TRACE_PERSIST_OUTSIDE,
     TRACE_DIFFERENCES,
 };
+
+/* What a trace is replayed on: a device of exactly these bytes, that can be written. */
+struct trace_ground {
+    const char *name;
+    /* CELLAR_NONE: not on this machine. NULL: no device, bare functions over memory. */
+    int (*open)(const unsigned char *bytes, size_t length, struct cellar_device **ret_device);
+};
+
+/* All of them; the last has no name. */
+extern const struct trace_ground trace_grounds[];
+
+/* Ends what they share, and says which of them are not here. */
+void trace_grounds_end(void);
 
 struct trace_replay {
     const char *file_name;
