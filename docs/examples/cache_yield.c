@@ -60,7 +60,7 @@ static void read_pages(void)
 
     for (int round = 0; round < 2; round++) {
         for (uint64_t page = first; page < first + PAGES / TASKS; page++) {
-            uint8_t value;
+            uint8_t value = 0;
 
             TRY(cellar_cache_get_u8(scheduler.cache, page * PAGE_BYTES, &value));
             task->sum += value;
@@ -69,21 +69,23 @@ static void read_pages(void)
     task->done = true;
 }
 
+static void make_task(struct task *task)
+{
+    task->stack = malloc(STACK_BYTES);
+    EXPECT(task->stack != NULL && getcontext(&task->context) == 0);
+    task->context.uc_stack.ss_sp = task->stack;
+    task->context.uc_stack.ss_size = STACK_BYTES;
+    task->context.uc_link = &scheduler.context;
+    makecontext(&task->context, read_pages, 0);
+}
+
 /* In turn, until all are done. */
 static void run_tasks(void)
 {
     int left = TASKS;
 
-    for (int i = 0; i < TASKS; i++) {
-        struct task *task = &scheduler.tasks[i];
-
-        task->stack = malloc(STACK_BYTES);
-        EXPECT(task->stack != NULL && getcontext(&task->context) == 0);
-        task->context.uc_stack.ss_sp = task->stack;
-        task->context.uc_stack.ss_size = STACK_BYTES;
-        task->context.uc_link = &scheduler.context;
-        makecontext(&task->context, read_pages, 0);
-    }
+    for (int i = 0; i < TASKS; i++)
+        make_task(&scheduler.tasks[i]);
     for (int i = 0; left > 0; i = (i + 1) % TASKS) {
         scheduler.running = &scheduler.tasks[i];
         if (scheduler.running->done)
