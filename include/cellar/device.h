@@ -10,7 +10,8 @@
  * speak the strict one (whole or an error, bounds checked, counted). Users of a device only use the calls.
  *
  * Threads: read, load, release, size, sync and the accessors may run on any number of threads at once, beside anything
- * but close. Writes to disjoint ranges may run together, and beside a grow that allocates at or past their ends.
+ * but close; of bytes that are being written meanwhile they give any mixture of before and after. Writes to disjoint
+ * ranges may run together, and beside a grow that allocates at or past their ends.
  * lock, unlock, window, trim and forget: one thread at a time. There is no ABI promise before version 1.0.
  */
 #ifndef CELLAR_DEVICE_H
