@@ -39,8 +39,9 @@
  *
  * Pending bytes are the process's own: they are lost with it, and with close.
  *
- * Threads: one thread at a time for one pipeline and its cache together; cellar_pipeline_snapshot on any. Snapshots are
- * for other threads, each for one at a time.
+ * Threads: one thread, and one task of a thread, at a time for one pipeline and its cache together: from within hooks
+ * of the cache, and place_new, no call on the pipeline may be made but version. cellar_pipeline_snapshot on any thread.
+ * Snapshots are for other threads, each for one at a time.
  */
 #ifndef CELLAR_PIPELINE_H
 #define CELLAR_PIPELINE_H
@@ -177,7 +178,8 @@ CELLAR_API uint64_t cellar_pipeline_version(struct cellar_pipeline *pipeline);
 /*
  * A handle on the pipeline's cache that sees the version of now, without what is pending, for as long as it is open: to
  * be closed with cellar_cache_close, before the pipeline. Its limit is the end of that version, and may be lowered; its
- * version is not to be changed. Any thread; waits for a commit that is under way. -ENOMEM. -ENOTSUP: a pipeline of bare
+ * version is not to be changed. Any thread; waits for a commit that is under way; -EDEADLK from within a hook that this
+ * thread's own commit has called. -ENOMEM. -ENOTSUP: a pipeline of bare
  * functions, or without old_pages and place_new, where nothing could be kept for it.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_snapshot(struct cellar_pipeline *pipeline,

@@ -5,7 +5,7 @@
  *                                     the ring -> the threads     what the ring left unfinished
  *
  * 1. under_way <= depth, and less only while nothing is waiting, or take has yet to look at the ring.
- * 2. event_fd is readable exactly while done is not empty; the ring's descriptor says the rest.
+ * 2. event_fd is readable exactly while done is not empty or take was nudged; the ring's descriptor says the rest.
  * 3. A request is touched by nobody but its runner while it is under way, and by nobody once take gave it back.
  * 4. No device and no ring is called with the lock held.
  */
@@ -37,6 +37,7 @@ struct cellar_queue {
     pthread_mutex_t lock; /* for all below, and to change outstanding */
     unsigned under_way;
     struct cellar_requests waiting, done;
+    bool nudged; /* take is not to wait, once */
 };
 
 /* Appends what may start now to start; under the lock. */
@@ -140,7 +141,7 @@ static void advance(struct cellar_queue *queue, struct cellar_requests *submitte
         pthread_mutex_lock(&queue->lock);
         atomic_fetch_add(&queue->outstanding, submitted->count);
         cellar_requests_move(&queue->waiting, submitted);
-        if (queue->done.count == 0 && done->count > 0)
+        if (queue->done.count == 0 && !queue->nudged && done->count > 0)
             eventfd_write(queue->event_fd, 1);
         queue->under_way -= done->count;
         cellar_requests_move(&queue->done, done);
@@ -249,9 +250,20 @@ void cellar_queue_submit(struct cellar_queue *queue, struct cellar_request *requ
         advance(queue, &submitted, &done);
 }
 
-/* Moves all that is done now to taken, and starts what may start then. */
-static void collect(struct cellar_queue *queue, struct cellar_requests *taken)
+void cellar_queue_nudge(struct cellar_queue *queue)
 {
+    pthread_mutex_lock(&queue->lock);
+    if (queue->done.count == 0 && !queue->nudged)
+        eventfd_write(queue->event_fd, 1);
+    queue->nudged = true;
+    pthread_mutex_unlock(&queue->lock);
+}
+
+/* Moves all that is done now to taken, and starts what may start then. True: it was nudged. */
+static bool collect(struct cellar_queue *queue, struct cellar_requests *taken)
+{
+    bool nudged;
+
     struct cellar_requests rest = {0}, start = {0}, submitted = {0}, done = {0};
 
     if (queue->ring != NULL)
@@ -259,7 +271,9 @@ static void collect(struct cellar_queue *queue, struct cellar_requests *taken)
     give_threads(queue, &rest, &done);
     pthread_mutex_lock(&queue->lock);
     queue->under_way -= taken->count;
-    if (queue->done.count > 0) {
+    nudged = queue->nudged;
+    queue->nudged = false;
+    if (queue->done.count > 0 || nudged) {
         eventfd_t value;
 
         eventfd_read(queue->event_fd, &value);
@@ -271,6 +285,7 @@ static void collect(struct cellar_queue *queue, struct cellar_requests *taken)
     launch(queue, &start, &done);
     if (done.count > 0)
         advance(queue, &submitted, &done);
+    return nudged;
 }
 
 /* Waits until there may be something to collect. */
@@ -287,10 +302,11 @@ struct cellar_request *cellar_queue_take(struct cellar_queue *queue, bool wait)
 {
     struct cellar_requests taken = {0};
 
-    collect(queue, &taken);
-    while (taken.count == 0 && wait && cellar_queue_outstanding(queue) > 0) {
+    bool nudged = collect(queue, &taken);
+
+    while (taken.count == 0 && wait && !nudged && cellar_queue_outstanding(queue) > 0) {
         await(queue);
-        collect(queue, &taken);
+        nudged = collect(queue, &taken);
     }
     return taken.first;
 }

@@ -73,6 +73,10 @@ void cellar_queue_submit(struct cellar_queue *queue, struct cellar_request *requ
  * submitted and not taken. */
 struct cellar_request *cellar_queue_take(struct cellar_queue *queue, bool wait);
 
+/* The take that waits now, or the next one, returns soon, perhaps with NULL: something else has happened. Any thread.
+ */
+void cellar_queue_nudge(struct cellar_queue *queue);
+
 /* Submitted and not taken yet. */
 unsigned cellar_queue_outstanding(const struct cellar_queue *queue);
 

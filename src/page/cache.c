@@ -214,21 +214,31 @@ size_t cellar_cache_page_count(const struct cellar_cache *cache)
     return cache->pool->page_count;
 }
 
+/* True if the frame stands in a hazard that comes before that slot of that handle. */
+static bool is_fixed_before(const struct cellar_pool *pool, const struct cellar_cache *last, int last_slot,
+                            const struct cellar_frame *frame)
+{
+    for (const struct cellar_cache *handle = pool->handles;; handle = handle->next_handle) {
+        for (int slot = 1; slot < (handle == last ? last_slot : CELLAR_HAZARDS); slot++) {
+            if (atomic_load_explicit(&handle->hazards[slot], memory_order_acquire) == frame)
+                return true;
+        }
+        if (handle == last)
+            return false;
+    }
+}
+
 /* Fixes that stand in hazards, each frame once, and not those that have pins too. Under the lock. */
 static size_t count_hazards(const struct cellar_pool *pool)
 {
     size_t count = 0;
 
-    for (size_t i = 0; i < pool->frames_touched && pool->shared; i++) {
-        const struct cellar_frame *frame = &pool->frames[i];
-        bool found = false;
+    for (const struct cellar_cache *handle = pool->handles; handle != NULL; handle = handle->next_handle) {
+        for (int slot = 1; slot < CELLAR_HAZARDS; slot++) {
+            const struct cellar_frame *frame = atomic_load_explicit(&handle->hazards[slot], memory_order_acquire);
 
-        for (const struct cellar_cache *handle = pool->handles; handle != NULL && !found;
-             handle = handle->next_handle) {
-            for (int slot = 1; slot < CELLAR_HAZARDS; slot++)
-                found |= atomic_load_explicit(&handle->hazards[slot], memory_order_acquire) == frame;
+            count += frame != NULL && frame->pins == 0 && !is_fixed_before(pool, handle, slot, frame);
         }
-        count += found && frame->pins == 0;
     }
     return count;
 }

@@ -49,7 +49,7 @@ struct cellar_frame {
     unsigned char *buffer;              /* page_bytes of its own, or NULL before they are needed */
     struct cellar_fetch *fetch;         /* LOADING: the request that brings it; NULL: a thread does */
     struct cellar_async *waits;         /* LOADING: asynchronous loads that go on when it has come */
-    struct cellar_frame *newer, *older; /* CACHED: the eviction's; FREE, STALE, OLD: older links their lists */
+    struct cellar_frame *newer, *older; /* CACHED: the eviction's; FREE, STALE, OLD: those of their lists */
     struct cellar_frame *passed;        /* CACHED: the one that a search for a page to give up has passed before */
 };
 

@@ -63,6 +63,21 @@ static int open_cache(struct cellar_pipeline *pipeline)
     return 0;
 }
 
+/* A hook that a commit calls may ask for a snapshot: that is to be an error, not a thread that waits for itself. */
+static int open_commit_lock(struct cellar_pipeline *pipeline)
+{
+    pthread_mutexattr_t kind;
+    int error = pthread_mutexattr_init(&kind);
+
+    if (error == 0) {
+        (void)pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_ERRORCHECK);
+        error = pthread_mutex_init(&pipeline->commit_lock, &kind);
+        pthread_mutexattr_destroy(&kind);
+    }
+    pipeline->commit_lock_ready = error == 0;
+    return -error;
+}
+
 /* Takes the pipeline over, also where it fails. */
 static int open_pipeline(struct cellar_pipeline *pipeline, struct cellar_pipeline **ret_pipeline)
 {
@@ -76,10 +91,9 @@ static int open_pipeline(struct cellar_pipeline *pipeline, struct cellar_pipelin
     }
     if (error == 0)
         error = cellar_eager_open(pipeline);
-    if (error == 0 && pthread_mutex_init(&pipeline->commit_lock, NULL) != 0)
-        error = -ENOMEM;
+    if (error == 0)
+        error = open_commit_lock(pipeline);
     if (error == 0) {
-        pipeline->commit_lock_ready = true;
         pipeline->committed_bytes = options->committed_bytes > 0 ? options->committed_bytes : UINT64_MAX;
         cellar_pending_open(&pipeline->pending, options->cache.page_bytes, options->cache.page_count);
         error = open_buffers(pipeline, options->cache.page_bytes);
@@ -269,11 +283,12 @@ void cellar_pipeline_discard(struct cellar_pipeline *pipeline)
 
 uint64_t cellar_pipeline_version(struct cellar_pipeline *pipeline)
 {
+    struct cellar_pool *pool = pipeline->front.cache->pool;
     uint64_t version;
 
-    pthread_mutex_lock(&pipeline->commit_lock);
-    version = pipeline->front.cache->pool->version;
-    pthread_mutex_unlock(&pipeline->commit_lock);
+    cellar_pool_enter(pool);
+    version = pool->version;
+    cellar_pool_leave(pool);
     return version;
 }
 
@@ -286,7 +301,9 @@ int cellar_pipeline_snapshot(struct cellar_pipeline *pipeline, struct cellar_cac
     if (pipeline->source.device == NULL ||
         (pipeline->options.cache.old_pages == 0 && pipeline->options.place_new == NULL))
         return -ENOTSUP;
-    pthread_mutex_lock(&pipeline->commit_lock);
+    error = -pthread_mutex_lock(&pipeline->commit_lock);
+    if (error != 0)
+        return error;
     limit_bytes = pipeline->committed_bytes;
     if (limit_bytes == UINT64_MAX)
         error = cellar_device_size(pipeline->source.device, &limit_bytes);

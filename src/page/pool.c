@@ -213,17 +213,31 @@ bool cellar_pool_is_hazard(const struct cellar_pool *pool, const struct cellar_f
 
 static void push(struct cellar_frame **list, struct cellar_frame *frame)
 {
+    frame->newer = NULL;
     frame->older = *list;
+    if (*list != NULL)
+        (*list)->newer = frame;
     *list = frame;
 }
 
-static void remove_from(struct cellar_frame **list, const struct cellar_frame *frame)
+static void remove_from(struct cellar_frame **list, struct cellar_frame *frame)
 {
-    while (*list != frame) {
-        CELLAR_CHECK(*list != NULL);
-        list = &(*list)->older;
-    }
-    *list = frame->older;
+    if (frame->newer != NULL)
+        frame->newer->older = frame->older;
+    else
+        *list = frame->older;
+    if (frame->older != NULL)
+        frame->older->newer = frame->newer;
+    frame->newer = frame->older = NULL;
+}
+
+void cellar_pool_to_old(struct cellar_pool *pool, struct cellar_frame *frame)
+{
+    pool->evict->remove(pool->evict_state, frame);
+    pool->cached--;
+    frame->state = CELLAR_FRAME_OLD;
+    push(&pool->old, frame);
+    pool->old_count++;
 }
 
 void cellar_pool_put_free(struct cellar_pool *pool, struct cellar_frame *frame)
@@ -430,7 +444,8 @@ int cellar_pool_arrive(struct cellar_pool *pool, struct cellar_frame *frame, int
     frame->fetch = NULL;
     if (error == 0 && frame->doomed)
         error = CELLAR_POOL_AGAIN;
-    if (error == 0 && twin != NULL && twin->length >= frame->length)
+    /* What is kept for a snapshot stays until it has been overwritten, however long the page has become. */
+    if (error == 0 && twin != NULL && (twin->length >= frame->length || twin->state == CELLAR_FRAME_OLD))
         error = CELLAR_POOL_UNCHANGED;
     if (error == 0 && frame->length == 0)
         error = CELLAR_NONE;
@@ -497,8 +512,8 @@ static void forget_page(struct cellar_pool *pool, uint64_t page)
 void cellar_pool_invalidate(struct cellar_pool *pool, uint64_t first_page, uint64_t last_page)
 {
     if (last_page - first_page < pool->cached + pool->loading) {
-        for (uint64_t page = first_page; page <= last_page; page++)
-            forget_page(pool, page);
+        for (uint64_t left = last_page - first_page + 1; left > 0; left--)
+            forget_page(pool, first_page + left - 1);
         return;
     }
     for (size_t i = 0; i < pool->frames_touched; i++) {

@@ -106,6 +106,9 @@ int cellar_pool_arrive(struct cellar_pool *pool, struct cellar_frame *frame, int
 /* CACHED or OLD to STALE if it is pinned, else to FREE. */
 void cellar_pool_detach(struct cellar_pool *pool, struct cellar_frame *frame);
 
+/* CACHED to OLD. */
+void cellar_pool_to_old(struct cellar_pool *pool, struct cellar_frame *frame);
+
 /* FREE, from a state that is in no list. */
 void cellar_pool_put_free(struct cellar_pool *pool, struct cellar_frame *frame);
 
@@ -131,6 +134,9 @@ bool cellar_pool_is_hazard(const struct cellar_pool *pool, const struct cellar_f
  * POOL_AGAIN: the hook names a version that a frame has, and that frame is for them, too, from now on.
  */
 int cellar_pool_locate(struct cellar_pool *pool, uint64_t page, uint64_t version, struct cellar_place *ret_place);
+
+/* Waits until a frame that may be LOADING isn't any more; it may be gone then. Under the lock, which it leaves. */
+void cellar_pool_await(struct cellar_pool *pool, struct cellar_frame *frame);
 
 /* What the hook says of what has been loaded. */
 int cellar_pool_validate(const struct cellar_pool *pool, struct cellar_frame *frame);

@@ -38,7 +38,9 @@ void cellar_cache_prefetch(struct cellar_cache *cache, uint64_t address, uint64_
 void cellar_pool_read_ahead(struct cellar_cache *cache, uint64_t page, bool missed)
 {
     struct cellar_pool *pool = cache->pool;
-    unsigned most = pool->options.read_ahead_pages;
+    /* What is read ahead must still be there when its turn comes, and leave the rest of the cache alone. */
+    unsigned quarter = pool->page_count / 4 > AHEAD_PAGES_MIN ? (unsigned)(pool->page_count / 4) : AHEAD_PAGES_MIN;
+    unsigned most = pool->options.read_ahead_pages < quarter ? pool->options.read_ahead_pages : quarter;
     uint64_t from;
 
     if (most == 0 || pool->queue == NULL)

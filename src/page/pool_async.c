@@ -266,10 +266,8 @@ void cellar_pool_wake(struct cellar_pool *pool, struct cellar_frame *frame, int 
         next = async->next;
         if (error == CELLAR_POOL_SPLIT)
             async->alone_until = async->page + FETCH_PAGES;
-        if (error >= 0 && error != CELLAR_NONE)
+        if (error >= 0)
             advance(pool, async);
-        else if (error == CELLAR_NONE)
-            finish(async, CELLAR_EBOUNDS, end_of(pool, async, NULL));
         else
             finish(async, error, async->page << pool->page_shift);
     }
@@ -548,6 +546,8 @@ void cellar_pool_abandon(struct cellar_cache *cache)
 
     while ((async = take_finished(cache)) != NULL)
         free(async);
+    if (cache->awaited == 0)
+        return;
     disown(pool->stalled, cache);
     for (size_t i = 0; i < pool->frames_touched; i++) {
         if (pool->frames[i].state == CELLAR_FRAME_LOADING)

@@ -2,6 +2,7 @@
 #include "page/pool.h"
 
 #include "base/check.h"
+#include "device/queue.h"
 #include <errno.h>
 #include <sched.h>
 
@@ -12,10 +13,11 @@ uint64_t cellar_pool_from(const struct cellar_pool *pool, uint64_t page)
 {
     uint64_t from = 0;
 
-    for (const struct cellar_frame *frame = pool->old; frame != NULL; frame = frame->older) {
+    for (const struct cellar_frame *frame = atomic_load_explicit(cellar_pool_head(pool, page), memory_order_relaxed);
+         frame != NULL; frame = atomic_load_explicit(&frame->chain, memory_order_relaxed)) {
         uint64_t until = atomic_load_explicit(&frame->until, memory_order_relaxed);
 
-        if (frame->page == page && until != UINT64_MAX && until > from)
+        if (frame->page == page && frame->state == CELLAR_FRAME_OLD && until != UINT64_MAX && until > from)
             from = until;
     }
     return from;
@@ -149,6 +151,14 @@ static int wait_for(struct cellar_pool *pool, struct cellar_frame *frame)
     return error;
 }
 
+void cellar_pool_await(struct cellar_pool *pool, struct cellar_frame *frame)
+{
+    cellar_pool_pin(pool, frame);
+    while (frame->state == CELLAR_FRAME_LOADING)
+        wait_a_while(pool, frame);
+    cellar_pool_unpin(pool, frame);
+}
+
 /* A frame for a load, or POOL_AGAIN after a wait for one. */
 static int take_frame(struct cellar_pool *pool, struct cellar_frame **ret_frame)
 {
@@ -205,6 +215,8 @@ static int load_here(struct cellar_cache *cache, uint64_t page, size_t room, str
     error = cellar_pool_arrive(pool, frame, error);
     cellar_pool_wake(pool, frame, error);
     cellar_pool_retry(pool);
+    if (pool->taking)
+        cellar_queue_nudge(pool->queue); /* who takes may wait for this load, or its frame, as well */
     if (error == 0)
         tell_loaded(pool);
     *ret_frame = frame;
@@ -272,11 +284,15 @@ static int look(struct cellar_cache *cache, uint64_t page, size_t need, size_t r
         }
         if (cellar_pool_lookup(pool, page, cache->version) != frame)
             return CELLAR_POOL_AGAIN;
-        if (!longer)
+        if (!longer || frame->state == CELLAR_FRAME_OLD)
             return 0;
     } else if (frame != NULL) {
+        bool first = !*ret_missed;
+
         *ret_missed = true;
         error = wait_for(pool, frame);
+        if (error == CELLAR_NONE && first)
+            return CELLAR_POOL_AGAIN; /* that load may have asked for the size before this call began */
         if (error == CELLAR_POOL_UNCHANGED)
             *final = true;
         return error == 0 || error == CELLAR_POOL_UNCHANGED || error == CELLAR_POOL_SPLIT ? CELLAR_POOL_AGAIN : error;

@@ -7,8 +7,8 @@
  * written, until becomes w: from then on those at w and later miss, and load what the device has now, from w
  * (cellar_pool_from); those before find the OLD frame. It goes when no snapshot has a version in [from, until).
  *
- * A load that was under way when the page was written may have seen anything: keep waits for it; where nothing is kept
- * it is doomed (cellar_pool_supersede), and done again.
+ * A load that is under way when the page is written may see anything: keep waits for those that it finds, whoever they
+ * are for; one that begins later (nobody keeps the page, then) is doomed (cellar_pool_supersede), and done again.
  */
 #include "page/pool.h"
 
@@ -24,16 +24,6 @@ static bool is_needed(const struct cellar_pool *pool, uint64_t from, uint64_t un
     return false;
 }
 
-static void to_old(struct cellar_pool *pool, struct cellar_frame *frame)
-{
-    pool->evict->remove(pool->evict_state, frame);
-    pool->cached--;
-    frame->state = CELLAR_FRAME_OLD;
-    frame->older = pool->old;
-    pool->old = frame;
-    pool->old_count++;
-}
-
 int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_byte)
 {
     struct cellar_pool *pool = cache->pool;
@@ -46,7 +36,10 @@ int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_b
         struct cellar_frame *frame;
 
         pthread_mutex_lock(&pool->lock);
-        frame = cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST);
+        /* A load that is under way, of a reader that has gone perhaps, is not to meet the write. */
+        while ((frame = cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST)) != NULL &&
+               frame->state == CELLAR_FRAME_LOADING)
+            cellar_pool_await(pool, frame);
         if ((frame != NULL && frame->state == CELLAR_FRAME_OLD) ||
             !is_needed(pool, cellar_pool_from(pool, page), UINT64_MAX, first_byte)) {
             loaded = NULL;
@@ -54,7 +47,7 @@ int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_b
         } else if (pool->old_count >= pool->options.old_pages) {
             error = CELLAR_EOLDPAGES;
         } else if (frame != NULL && frame == loaded && frame->state == CELLAR_FRAME_CACHED) {
-            to_old(pool, frame);
+            cellar_pool_to_old(pool, frame);
             error = CELLAR_NONE;
         }
         pthread_mutex_unlock(&pool->lock);
@@ -66,14 +59,16 @@ int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_b
     return error == CELLAR_NONE ? 0 : error;
 }
 
-/* The OLD frames of a page are few, and all of them together are bounded by old_pages. */
 void cellar_pool_supersede(struct cellar_pool *pool, uint64_t first_page, uint64_t last_page, uint64_t version)
 {
     cellar_pool_enter(pool);
-    for (struct cellar_frame *frame = pool->old; frame != NULL; frame = frame->older) {
-        if (frame->page >= first_page && frame->page <= last_page &&
-            atomic_load_explicit(&frame->until, memory_order_relaxed) == UINT64_MAX)
-            atomic_store_explicit(&frame->until, version, memory_order_release);
+    for (uint64_t page = first_page; page <= last_page && pool->old != NULL; page++) {
+        for (struct cellar_frame *frame = atomic_load_explicit(cellar_pool_head(pool, page), memory_order_relaxed);
+             frame != NULL; frame = atomic_load_explicit(&frame->chain, memory_order_relaxed)) {
+            if (frame->page == page && frame->state == CELLAR_FRAME_OLD &&
+                atomic_load_explicit(&frame->until, memory_order_relaxed) == UINT64_MAX)
+                atomic_store_explicit(&frame->until, version, memory_order_release);
+        }
     }
     cellar_pool_invalidate(pool, first_page, last_page);
     cellar_pool_leave(pool);
