@@ -27,7 +27,7 @@
  *
  * Memory: page_bytes * (page_count + old_pages + 1) bytes at most where pages are copies (the one more is where a page
  * is loaded to before another one is given up for it; 8 more where threads share the cache), allocated as they are
- * first needed; and about 150 bytes for each page.
+ * first needed; and about 200 bytes for each page.
  *
  * Threads: a struct cellar_cache is a handle on frames, for one thread at a time. cellar_cache_share makes another
  * handle on the same frames, for another thread: then any number of handles may be used at once. Two that miss the same
@@ -35,7 +35,8 @@
  * one by one share nothing, also over the same device. No call may be made from within a map or unmap function, or from
  * validate or place; from within loaded, wait, done and the functions that iterate calls every one but close may.
  *
- * fork: a cache with background loads, or shared by threads, can only be closed in the child.
+ * fork: a cache with background loads, or shared by threads, can only be closed in the child (asynchronous loads are
+ * CELLAR_EFORKED there, all else is undefined).
  *
  * Errors, besides those named below: those of the device, the map function or a hook, and -ENOMEM. A load that failed
  * leaves no trace: all who waited for it get its error, and the next call tries again.
@@ -98,14 +99,14 @@ struct cellar_cache_hooks {
      * Where the page at page_address lies for those who read at version; it may be in another device than the one that
      * the cache was opened with, but it is as long as what is there, a page at most. The answer for a version must
      * never change, and name no newer one (-EINVAL). CELLAR_NONE: there is no such page. NULL: the device of the cache,
-     * the same address, one version. Any thread that has a handle, several at once.
+     * the same address, one version. Any thread that has a handle, with a lock of the cache held: it is to be quick.
      */
     int (*place)(void *user, uint64_t version, uint64_t page_address, struct cellar_place *ret_place);
 
     /*
      * Looks at a page when it has come from the device, before anybody sees it. 0, or a negative error: the load fails
-     * with it, cellar_cache_fault_address is the page's address, and the page is not cached. Any thread, several at
-     * once.
+     * with it, cellar_cache_fault_address is the page's address, and the page is not cached. length ends where the
+     * source or the limit of the handle does that loads the page. Any thread, several at once.
      */
     int (*validate)(void *user, uint64_t version, uint64_t page_address, const void *bytes, size_t length);
 
@@ -130,9 +131,10 @@ struct cellar_cache_options {
     bool copy;         /* pages are copies, also where the device could lend its memory */
     unsigned depth;    /* loads in the background at a time, 0 to 4096; 0: none. More than 0 implies copy. */
     enum cellar_io io; /* what they run on */
-    unsigned
-        read_ahead_pages; /* the most pages to read ahead of who reads one after the other; 0: none. Needs depth. */
-    unsigned old_pages;   /* overwritten pages kept for snapshots at a time, see pipeline.h; implies copy */
+    /* The most pages to read ahead of who reads one after the other, and a quarter of the cache at most; 0: none. Needs
+     * depth. */
+    unsigned read_ahead_pages;
+    unsigned old_pages; /* overwritten pages kept for snapshots at a time, see pipeline.h; implies copy */
     struct cellar_cache_hooks hooks;
     void *user;
 };
@@ -168,7 +170,7 @@ typedef void cellar_unmap_function(void *user, const void *bytes, size_t length)
 
 /*
  * Makes an empty cache over a device, which is borrowed: it must stay open until the cache is closed.
- * page_bytes, page_count: powers of two from 1 to 2^30, else -EINVAL. -ENOMEM.
+ * page_bytes, page_count: powers of two from 1 to 2^30, a page at least a block of the device, else -EINVAL. -ENOMEM.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_cache_open(struct cellar_device *device, size_t page_bytes, size_t page_count,
                                                    struct cellar_cache **ret_cache);
@@ -197,13 +199,16 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_cache_share(struct cellar_cache *cache, 
 /* An independent cache of the same source and options: no pages, counters at zero. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_cache_copy(const struct cellar_cache *cache, struct cellar_cache **ret_cache);
 
-/* Gives everything back; slices and fixed pages become invalid. NULL is fine. */
+/* Gives everything back; slices become invalid. What was fixed or mapped by this handle is unfixed before. NULL is
+ * fine.
+ */
 CELLAR_API void cellar_cache_close(struct cellar_cache *cache);
 
 /*
  * Versions and limits. A handle reads at a version: of the versions of a page it is given the newest that is not newer.
  * Without a place hook and without the snapshots of a pipeline there is one version of everything. Slices from before
- * become invalid, fixed pages stay. What this gives is that handle's alone; set by its thread.
+ * become invalid, fixed pages stay. What this gives is that handle's alone; set by its thread. Where a page was
+ * overwritten and what it was at that version is not kept, as it is for snapshots alone, reading it is -ESTALE.
  */
 CELLAR_API void cellar_cache_set_version(struct cellar_cache *cache, uint64_t version);
 CELLAR_API uint64_t cellar_cache_version(const struct cellar_cache *cache);
@@ -262,7 +267,7 @@ static inline CELLAR_MUST_CHECK int cellar_slice_rest(const struct cellar_slice 
 CELLAR_API CELLAR_MUST_CHECK int cellar_cache_fix(struct cellar_cache *cache, uint64_t address, size_t length,
                                                   struct cellar_fixed *ret_fixed);
 
-/* Ends one fix or map and zeroes *fixed; a zeroed one is fine. */
+/* Ends one fix or map of this handle and zeroes *fixed; a zeroed one is fine. */
 CELLAR_API void cellar_cache_unfix(struct cellar_cache *cache, struct cellar_fixed *fixed);
 
 /*
@@ -402,7 +407,7 @@ static inline const unsigned char *cellar_cache_peek(struct cellar_cache *cache,
     return line->bytes + offset;
 }
 
-/* Private: integers from bytes. Compilers make one load of each, and a byte swap where needed. */
+/* Integers from bytes, for slices and fixed pages. Compilers make one load of each, and a byte swap where needed. */
 static inline uint8_t cellar_decode_8(const unsigned char *b)
 {
     return b[0];

@@ -3,7 +3,8 @@
  *
  * A device is a run of bytes, addressed from 0 to its size, that can be read, perhaps written, made
  * durable and grown. Everything else in Cellar (cache, pipeline, store) stands on this contract alone.
- * Three devices come with the library (file, pread, memory); anybody can write another: fill in a
+ * Devices for files (mapped, by pread, by O_DIRECT), block devices and memory come with the library, one for NBD beside
+ * it (cellar/nbd.h); anybody can write another: fill in a
  * struct cellar_device_ops and call cellar_device_open.
  *
  * The table speaks the simple dialect (short transfers and EINTR allowed); the cellar_device_ calls

@@ -36,7 +36,7 @@ enum {
     CELLAR_EFORKED = -10007,    /* the handle was opened before fork(); only close works in the child */
     CELLAR_ERETIRED = -10008,   /* the store was truncated: this file is no longer the store, open again */
     CELLAR_EWINDOW = -10009,    /* the reserved address window is too small for this */
-    CELLAR_EPINNED = -10010,    /* every frame of the cache is pinned */
+    CELLAR_EPINNED = -10010,    /* every frame of the cache is pinned; commit: a page is fixed for writing */
     CELLAR_EUNKNOWN = -10011,   /* the device can't tell whether a write happened */
     CELLAR_EOLDPAGES = -10012,  /* snapshots need more overwritten pages than the cache may keep */
 };

@@ -37,7 +37,8 @@
  *
  * The device may grow at any time. Trimmed below something that is pending, it refuses that when it is to go out.
  *
- * Pending bytes are the process's own: they are lost with it, and with close.
+ * Pending bytes are the process's own: they are lost with it, and with close. After fork, a pipeline with eager writes
+ * or snapshots can only be closed in the child; commit and persist after eager writes are CELLAR_EFORKED there.
  *
  * Threads: one thread, and one task of a thread, at a time for one pipeline and its cache together: from within hooks
  * of the cache, and place_new, no call on the pipeline may be made but version. cellar_pipeline_snapshot on any thread.
@@ -137,7 +138,8 @@ CELLAR_API uint64_t cellar_pipeline_fault_address(const struct cellar_pipeline *
 /*
  * Makes bytes pending at [address, address + length); they are copied. All or nothing: -EROFS on a read-only device;
  * CELLAR_EBOUNDS where the range reaches past the size of the device, which is asked for when it was not known to
- * be that large; -ENOMEM; the error of asking for the size. length 0 writes nothing, at any address.
+ * be that large; -ENOMEM; the error of asking for the size. length 0 writes nothing, at any address. With eager writes,
+ * more than pending_bytes_max at once goes in pieces, of which the first may be written when the next is -ENOMEM.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_write(struct cellar_pipeline *pipeline, uint64_t address,
                                                        const void *bytes, size_t length);

@@ -37,7 +37,7 @@ const char *cellar_strerror(int error)
     case CELLAR_EWINDOW:
         return "the reserved address window is too small";
     case CELLAR_EPINNED:
-        return "every frame of the cache is pinned";
+        return "every frame of the cache is pinned, or a page is fixed for writing";
     case CELLAR_EUNKNOWN:
         return "the device can't tell whether the write happened";
     case CELLAR_EOLDPAGES:

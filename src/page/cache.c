@@ -30,7 +30,8 @@ static int check_options(const struct cellar_source *source, struct cellar_cache
         options->page_count = PAGE_COUNT_DEFAULT;
     if (!is_power_of_two(options->page_bytes) || !is_power_of_two(options->page_count) ||
         options->page_bytes > PAGE_BYTES_MAX || options->page_count > PAGE_COUNT_MAX || options->depth > DEPTH_MAX ||
-        options->old_pages > OLD_PAGES_MAX || cellar_evict_find(options->eviction) == NULL)
+        options->old_pages > OLD_PAGES_MAX || cellar_evict_find(options->eviction) == NULL ||
+        options->io < CELLAR_IO_AUTO || options->io > CELLAR_IO_THREADS)
         return -EINVAL;
     if (options->depth == 0 && (options->read_ahead_pages > 0 || options->hooks.wait != NULL))
         return -EINVAL;

@@ -4,9 +4,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 /* As the slot of a fix without a frame. */
-enum { RUN_IS_A_COPY = 1 };
+enum { RUN_IS_A_COPY = 1, RUN_IS_A_MAPPING = 2 };
 
 /* Of a run that is copied, at first: it may be asked for more than there is. */
 enum { COPY_BYTES = 256 * 1024 };
@@ -230,6 +231,8 @@ void cellar_cache_unfix(struct cellar_cache *cache, struct cellar_fixed *fixed)
         cellar_cache_unpin(cache, fixed->frame, fixed->slot);
     else if (fixed->slot == RUN_IS_A_COPY)
         free((void *)(uintptr_t)fixed->run);
+    else if (fixed->frame == NULL && fixed->slot == RUN_IS_A_MAPPING)
+        munmap((void *)(uintptr_t)fixed->run, fixed->run_length);
     else
         cellar_source_end_run(&cache->pool->source, fixed->run, fixed->run_length);
     *fixed = (struct cellar_fixed){0};
@@ -269,6 +272,21 @@ static int copy_piece(void *user, uint64_t address, const void *bytes, size_t le
     return 0;
 }
 
+/* Puts the copy into a mapping of its own: it is used no longer than until its unfix. */
+static void guard_run(struct cellar_fixed *fixed)
+{
+    size_t length = fixed->slice.length;
+    void *bytes = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (bytes == MAP_FAILED)
+        return;
+    memcpy(bytes, fixed->run, length);
+    free((void *)(uintptr_t)fixed->run);
+    fixed->run = bytes;
+    fixed->run_length = length;
+    fixed->slot = RUN_IS_A_MAPPING;
+}
+
 /* The same bytes through the cache, page by page, into memory of their own. */
 static int copy_run(struct cellar_cache *cache, uint64_t address, uint64_t end, struct cellar_fixed *fixed)
 {
@@ -285,8 +303,10 @@ static int copy_run(struct cellar_cache *cache, uint64_t address, uint64_t end, 
     }
     fixed->run = copy.bytes;
     fixed->slot = RUN_IS_A_COPY;
-    fixed->slice.bytes = copy.bytes;
     fixed->slice.length = copy.length;
+    if (cache->pool->debug && copy.length > 0)
+        guard_run(fixed);
+    fixed->slice.bytes = fixed->run;
     return 0;
 }
 

@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { BYTES_ALIGN_MAX = 4096 };
+/* What O_DIRECT mostly asks for; to a whole page of the system it would cost as much again. */
+enum { BYTES_ALIGN_MAX = 512 };
 
 void cellar_pending_open(struct cellar_pending_set *set, size_t page_bytes, size_t spare_max)
 {
@@ -19,26 +21,44 @@ void cellar_pending_open(struct cellar_pending_set *set, size_t page_bytes, size
     };
 }
 
-static void free_page(struct cellar_pending *pending)
+static void *new_bytes(const struct cellar_pending_set *set)
 {
-    free(pending->bytes);
+    size_t align = set->page_bytes < BYTES_ALIGN_MAX ? set->page_bytes : BYTES_ALIGN_MAX;
+    void *bytes;
+
+    if (set->guarded) {
+        bytes = mmap(NULL, set->page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return bytes == MAP_FAILED ? NULL : bytes;
+    }
+    return posix_memalign(&bytes, align < sizeof(void *) ? sizeof(void *) : align, set->page_bytes) == 0 ? bytes : NULL;
+}
+
+static void free_bytes(const struct cellar_pending_set *set, void *bytes)
+{
+    if (set->guarded)
+        munmap(bytes, set->page_bytes);
+    else
+        free(bytes);
+}
+
+static void free_page(const struct cellar_pending_set *set, struct cellar_pending *pending)
+{
+    free_bytes(set, pending->bytes);
     free(pending);
 }
 
 /* Aligned for devices that ask for it. NULL: no memory. */
 static struct cellar_pending *new_page(const struct cellar_pending_set *set)
 {
-    size_t align = set->page_bytes < BYTES_ALIGN_MAX ? set->page_bytes : BYTES_ALIGN_MAX;
     struct cellar_pending *pending = calloc(1, sizeof *pending + set->word_count * sizeof pending->dirty[0]);
-    void *bytes;
 
     if (pending == NULL)
         return NULL;
-    if (posix_memalign(&bytes, align < sizeof(void *) ? sizeof(void *) : align, set->page_bytes) != 0) {
+    pending->bytes = new_bytes(set);
+    if (pending->bytes == NULL) {
         free(pending);
         return NULL;
     }
-    pending->bytes = bytes;
     return pending;
 }
 
@@ -52,7 +72,7 @@ void cellar_pending_close(struct cellar_pending_set *set)
         struct cellar_pending *pending = set->spare;
 
         set->spare = pending->next;
-        free_page(pending);
+        free_page(set, pending);
     }
     cellar_table_clear(&set->table);
     free(set->pages);
@@ -106,7 +126,7 @@ static struct cellar_pending *insert_page(struct cellar_pending_set *set, uint64
 static void reuse_page(struct cellar_pending_set *set, struct cellar_pending *pending)
 {
     if (set->spare_count >= set->spare_max) {
-        free_page(pending);
+        free_page(set, pending);
         return;
     }
     pending->next = set->spare;
@@ -215,13 +235,29 @@ struct cellar_pending *cellar_pending_fill(struct cellar_pending_set *set, uint6
     return pending;
 }
 
+/* Who goes on to use the bytes where they were crashes. */
+static void move_bytes(const struct cellar_pending_set *set, struct cellar_pending *pending)
+{
+    unsigned char *bytes = new_bytes(set);
+
+    if (bytes == NULL)
+        return;
+    memcpy(bytes, pending->bytes, set->page_bytes);
+    free_bytes(set, pending->bytes);
+    pending->bytes = bytes;
+}
+
 void cellar_pending_unpin(struct cellar_pending_set *set, struct cellar_pending *pending)
 {
     CELLAR_CHECK(pending->pins > 0);
-    if (--pending->pins > 0 || !pending->dropped)
+    if (--pending->pins > 0)
         return;
-    pending->dropped = false;
-    reuse_page(set, pending);
+    if (pending->dropped) {
+        pending->dropped = false;
+        reuse_page(set, pending);
+    } else if (set->guarded) {
+        move_bytes(set, pending);
+    }
 }
 
 void cellar_pending_overlay(const struct cellar_pending *pending, size_t from, size_t to, unsigned char *buffer)

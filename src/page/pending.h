@@ -18,12 +18,13 @@ struct cellar_pending {
     uint32_t pins;               /* fixes as a write frame */
     bool sending;                /* on its way in the background: not to be changed, and not to go */
     bool dropped;                /* left the set while it was pinned; the last unpin frees it */
-    unsigned char *bytes; /* page_bytes, aligned to pages of the system at most; only dirty ones mean something */
-    uint64_t dirty[];     /* bits */
+    unsigned char *bytes;        /* page_bytes, aligned to 512 at most; only dirty ones mean something */
+    uint64_t dirty[];            /* bits */
 };
 
 struct cellar_pending_set {
     size_t page_bytes, word_count;
+    bool guarded; /* the bytes of a page are a mapping of their own, and move when the last pin goes: the debug mode */
     unsigned page_shift;
     struct cellar_table table;     /* page -> struct cellar_pending, each with a dirty byte */
     uint64_t byte_count;           /* dirty bytes */

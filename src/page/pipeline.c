@@ -96,6 +96,7 @@ static int open_pipeline(struct cellar_pipeline *pipeline, struct cellar_pipelin
     if (error == 0) {
         pipeline->committed_bytes = options->committed_bytes > 0 ? options->committed_bytes : UINT64_MAX;
         cellar_pending_open(&pipeline->pending, options->cache.page_bytes, options->cache.page_count);
+        pipeline->pending.guarded = pipeline->front.cache->pool->debug;
         error = open_buffers(pipeline, options->cache.page_bytes);
     }
     if (error != 0) {
@@ -195,6 +196,15 @@ int cellar_pipeline_check_bounds(struct cellar_pipeline *pipeline, uint64_t addr
     return 0;
 }
 
+static int write_piece(struct cellar_pipeline *pipeline, uint64_t address, const void *bytes, size_t length)
+{
+    int error = cellar_eager_settle(pipeline, address, length);
+
+    if (error == 0)
+        error = cellar_pending_write(&pipeline->pending, address, bytes, length);
+    return error == 0 ? cellar_eager_notice(pipeline, address, length) : error;
+}
+
 int cellar_pipeline_write(struct cellar_pipeline *pipeline, uint64_t address, const void *bytes, size_t length)
 {
     int error;
@@ -204,12 +214,14 @@ int cellar_pipeline_write(struct cellar_pipeline *pipeline, uint64_t address, co
     if (length == 0)
         return pipeline->poison;
     error = cellar_pipeline_check_bounds(pipeline, address, length);
-    if (error == 0)
-        error = cellar_eager_settle(pipeline, address, length);
-    if (error == 0)
-        error = cellar_pending_write(&pipeline->pending, address, bytes, length);
-    if (error == 0)
-        error = cellar_eager_notice(pipeline, address, length);
+    for (const unsigned char *from = bytes; length > 0 && error == 0;) {
+        size_t piece = cellar_eager_piece(pipeline, length);
+
+        error = write_piece(pipeline, address, from, piece);
+        address += piece;
+        from += piece;
+        length -= piece;
+    }
     pipeline->front.pending_pages = pipeline->pending.table.count;
     return error;
 }
@@ -323,22 +335,35 @@ void cellar_pipeline_set_committed(struct cellar_pipeline *pipeline, uint64_t co
 
 /* ---- write frames ---- */
 
+int cellar_pipeline_read_gap(struct cellar_pipeline *pipeline, uint64_t address, size_t length)
+{
+    struct cellar_cache *cache = pipeline->front.cache;
+    int error = cellar_cache_read(cache, address, pipeline->gap, length);
+
+    if (error != CELLAR_EBOUNDS)
+        return error;
+    pipeline->fault_address = cellar_cache_fault_address(cache);
+    if (pipeline->options.place_new == NULL)
+        return error;
+    /* The version before ends before: what it lacks is zero. */
+    memset(pipeline->gap, 0, length);
+    if (pipeline->fault_address <= address || pipeline->fault_address - address >= length)
+        return 0;
+    return cellar_cache_read(cache, address, pipeline->gap, (size_t)(pipeline->fault_address - address));
+}
+
 /* What the page is without what is pending, where that matters: in *ret_base, or NULL. */
 static int load_base(struct cellar_pipeline *pipeline, uint64_t address, size_t length, enum cellar_write_start start,
                      const unsigned char **ret_base)
 {
     const struct cellar_pending *pending =
         cellar_pending_find(&pipeline->pending, address >> pipeline->pending.page_shift);
-    int error;
 
     *ret_base = NULL;
     if (start == CELLAR_WRITE_NEW || (pending != NULL && pending->dirty_count >= length))
         return 0;
-    error = cellar_cache_read(pipeline->front.cache, address, pipeline->gap, length);
-    if (error == CELLAR_EBOUNDS)
-        pipeline->fault_address = cellar_cache_fault_address(pipeline->front.cache);
     *ret_base = pipeline->gap;
-    return error;
+    return cellar_pipeline_read_gap(pipeline, address, length);
 }
 
 int cellar_pipeline_fix_write(struct cellar_pipeline *pipeline, uint64_t address, enum cellar_write_start start,
@@ -350,6 +375,8 @@ int cellar_pipeline_fix_write(struct cellar_pipeline *pipeline, uint64_t address
     struct cellar_pending *pending;
     int error;
 
+    if (start != CELLAR_WRITE_AS_IS && start != CELLAR_WRITE_NEW)
+        return -EINVAL;
     if (!pipeline->writable)
         return -EROFS;
     /* Asks for the size again where the page would be a short one: it may have grown. */
@@ -380,6 +407,8 @@ void cellar_pipeline_unfix_write(struct cellar_pipeline *pipeline, struct cellar
         struct cellar_pending *pending = frame->page;
         bool dropped = pending->dropped;
 
+        if (pipeline->pending.guarded && pending->pins == 0)
+            abort(); /* an unfix too many */
         pipeline->fixed--;
         cellar_pending_unpin(&pipeline->pending, pending);
         if (!dropped) /* an error waits for the next call that can return it */

@@ -48,6 +48,10 @@ int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint6
 /* The same where new versions lie elsewhere: count pages of pending.order, whole. */
 int cellar_pipeline_send_placed(struct cellar_pipeline *pipeline, size_t count, uint64_t version);
 
+/* Reads length bytes of the page at address, without what is pending, to gap; where new versions lie elsewhere, what
+ * the version before doesn't have is zero. */
+int cellar_pipeline_read_gap(struct cellar_pipeline *pipeline, uint64_t address, size_t length);
+
 /* CELLAR_EBOUNDS where [address, address + length) is not all on the device. */
 int cellar_pipeline_check_bounds(struct cellar_pipeline *pipeline, uint64_t address, size_t length);
 
@@ -61,6 +65,9 @@ void cellar_eager_close(struct cellar_pipeline *pipeline);
 /* The pages of [address, address + length) have been written, or were fixed: those that are complete may go out.
  * Returns the poison. */
 int cellar_eager_notice(struct cellar_pipeline *pipeline, uint64_t address, uint64_t length);
+
+/* How much of a write to take at a time, so that pending_bytes_max is kept. */
+size_t cellar_eager_piece(const struct cellar_pipeline *pipeline, size_t length);
 
 /* The pages of the range are about to change: waits for those that are on their way. Returns the poison. */
 int cellar_eager_settle(struct cellar_pipeline *pipeline, uint64_t address, uint64_t length);

@@ -213,6 +213,14 @@ static void cut_stretch(struct cellar_eager *eager, uint64_t page)
         eager->end_page = page > eager->first_page ? page : eager->first_page;
 }
 
+size_t cellar_eager_piece(const struct cellar_pipeline *pipeline, size_t length)
+{
+    size_t most = pipeline->eager.pages_max * pipeline->pending.page_bytes;
+    uint64_t bound = pipeline->options.pending_bytes_max;
+
+    return bound == 0 || most == 0 || length <= bound || length <= most ? length : most;
+}
+
 int cellar_eager_settle(struct cellar_pipeline *pipeline, uint64_t address, uint64_t length)
 {
     uint64_t last = (address + length - 1) >> pipeline->pending.page_shift;

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <string.h>
 
 /* Pages whose places lie one behind the other on one device. */
 struct batch {
@@ -30,15 +29,7 @@ static int complete(struct cellar_pipeline *pipeline, struct cellar_pending *pen
     *ret_length = length;
     if (pending->dirty_count == length)
         return 0;
-    error = cellar_cache_read(pipeline->front.cache, address, pipeline->gap, length);
-    if (error == CELLAR_EBOUNDS) { /* the version before ends before: what it lacks is zero */
-        uint64_t there = cellar_cache_fault_address(pipeline->front.cache) - address;
-
-        memset(pipeline->gap, 0, length);
-        error = there > 0 && there < length
-                    ? cellar_cache_read(pipeline->front.cache, address, pipeline->gap, (size_t)there)
-                    : 0;
-    }
+    error = cellar_pipeline_read_gap(pipeline, address, length);
     if (error == 0 && cellar_pending_fill(&pipeline->pending, pending->page, pipeline->gap, length) == NULL)
         error = -ENOMEM;
     return error;

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 struct run {
     struct cellar_pending **pages;
@@ -205,8 +206,12 @@ int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint6
     uint64_t version = pool->version;
     size_t count;
     bool any;
-    int error = pipeline->fixed > 0 ? CELLAR_EPINNED : cellar_eager_finish(pipeline);
+    int error = pipeline->fixed > 0 ? CELLAR_EPINNED : 0;
 
+    if (error == 0 && pipeline->eager.queue != NULL && pool->process != getpid())
+        error = CELLAR_EFORKED;
+    if (error == 0)
+        error = cellar_eager_finish(pipeline);
     if (error != 0)
         return error;
     pthread_mutex_lock(&pipeline->commit_lock);

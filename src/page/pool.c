@@ -54,6 +54,8 @@ static int open_table(struct cellar_pool *pool)
 {
     size_t count = 16;
 
+    if (pool->frame_count > SIZE_MAX / 4 / sizeof *pool->frames)
+        return -ENOMEM;
     while (count < 2 * pool->frame_count)
         count *= 2;
     pool->heads_shift = 64 - (unsigned)__builtin_ctzll(count);
@@ -84,11 +86,12 @@ static int open_lock(struct cellar_pool *pool)
 int cellar_pool_open(const struct cellar_source *source, const struct cellar_cache_options *options,
                      struct cellar_pool **ret_pool)
 {
-    struct cellar_pool *pool = calloc(1, sizeof *pool);
+    struct cellar_pool *pool = aligned_alloc(alignof(struct cellar_pool), sizeof *pool);
     int error;
 
     if (pool == NULL)
         return -ENOMEM;
+    memset(pool, 0, sizeof *pool);
     pool->process = getpid();
     pool->options = *options;
     pool->source = *source;

@@ -21,10 +21,16 @@ enum {
 };
 
 struct cellar_pool {
-    pthread_mutex_t lock;
+    /* What hits look at: written at open alone, but for shared, and apart from all that misses write. */
+    bool shared;                         /* there has been more than one handle */
+    bool debug;                          /* see the end of the comment of <cellar/cache.h> */
+    unsigned page_shift;                 /* log2 of page_bytes */
+    unsigned heads_shift;                /* 64 - log2 of the number of heads */
+    struct cellar_frame *_Atomic *heads; /* the table: a chain for each slot */
+    size_t page_bytes, page_count;
+
+    alignas(CELLAR_FRAME_ALIGN) pthread_mutex_t lock;
     pthread_cond_t changed; /* a frame is no longer LOADING */
-    bool shared;            /* there has been more than one handle */
-    bool debug;             /* see the end of the comment of <cellar/cache.h> */
     pid_t process;          /* the one that opened it */
     struct cellar_cache_options options;
     struct cellar_source source;
@@ -36,12 +42,8 @@ struct cellar_pool {
     struct cellar_frame *frames;             /* in frames_memory, at a line of the processor's cache */
     size_t frame_count;                      /* page_count, those that loads need beside them, and old_pages */
     size_t frames_touched;                   /* the frames from here on have never been used */
-    struct cellar_frame *free, *stale, *old; /* lists, linked by older */
-    struct cellar_frame *_Atomic *heads;     /* the table: a chain for each slot */
-    unsigned heads_shift;                    /* 64 - log2 of their number */
+    struct cellar_frame *free, *stale, *old; /* lists, linked by newer and older */
 
-    size_t page_bytes, page_count;
-    unsigned page_shift;
     size_t cached; /* frames that are CACHED */
     size_t stale_count;
     size_t loading;   /* frames that are LOADING */

@@ -311,7 +311,8 @@ static void end_fetch(struct cellar_pool *pool, struct cellar_fetch *fetch, cons
 
 /*
  * What a request that failed means for its pages. Of several one may be to blame, and not the one that somebody waits
- * for. A device that has been cut since its size was asked for is asked again; -EIO if it has not been.
+ * for; and what was read ahead fails silently: who waits for it asks again, for himself. A device that has been cut
+ * since its size was asked for is asked again; -EIO if it has not been.
  */
 static int judge_failure(struct cellar_pool *pool, const struct cellar_fetch *fetch)
 {
@@ -321,7 +322,7 @@ static int judge_failure(struct cellar_pool *pool, const struct cellar_fetch *fe
 
     if (error == CELLAR_EBOUNDS)
         cellar_source_forget_size(&pool->source);
-    if (fetch->page_count > 1)
+    if (fetch->page_count > 1 || cellar_frame_is_ahead(fetch->frames[0]))
         return CELLAR_POOL_SPLIT;
     if (error != CELLAR_EBOUNDS)
         return error;
@@ -396,6 +397,8 @@ int cellar_cache_load_async(struct cellar_cache *cache, uint64_t address, size_t
         return -ENOTSUP;
     if (length == 0)
         return -EINVAL;
+    if (pool->process != getpid())
+        return CELLAR_EFORKED;
     async = calloc(1, sizeof *async);
     if (async == NULL)
         return -ENOMEM;
@@ -466,6 +469,8 @@ int cellar_cache_poll(struct cellar_cache *cache, bool wait)
 
     if (pool->queue == NULL)
         return CELLAR_NONE;
+    if (pool->process != getpid())
+        return CELLAR_EFORKED;
     cellar_cache_let_go(cache);
     cellar_pool_enter(pool);
     /* In the wait hook a scheduler has nobody else to run: what somebody waits for has no done function. */

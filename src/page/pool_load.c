@@ -57,6 +57,8 @@ int cellar_pool_locate(struct cellar_pool *pool, uint64_t page, uint64_t version
 
     if (pool->options.hooks.place == NULL) {
         place.version = cellar_pool_from(pool, page);
+        if (place.version > version)
+            return -ESTALE; /* of a handle that is no snapshot: its version of the page was not kept */
     } else {
         int error = ask_place(pool, page, version, &place);
 

@@ -308,10 +308,12 @@ static void test_place_the_first_of_a_page(void **state)
     (void)state;
     log_open(&log, SIZE - 10, PAGE, (struct cellar_pipeline_options){0});
     log.place_error = CELLAR_NONE;
-    assert_result(cellar_pipeline_fix_write(stage->pipeline, 3 * PAGE, CELLAR_WRITE_AS_IS, &frame), CELLAR_EBOUNDS);
-    assert_done(cellar_pipeline_fix_write(stage->pipeline, 3 * PAGE, CELLAR_WRITE_NEW, &frame));
-    assert_bytes(frame.bytes, PAGE, 0);
-    cellar_pipeline_unfix_write(stage->pipeline, &frame);
+    for (int start = CELLAR_WRITE_AS_IS; start <= CELLAR_WRITE_NEW; start++) {
+        assert_done(cellar_pipeline_fix_write(stage->pipeline, (3 + (uint64_t)start) * PAGE,
+                                              (enum cellar_write_start)start, &frame));
+        assert_bytes(frame.bytes, PAGE, 0);
+        cellar_pipeline_unfix_write(stage->pipeline, &frame);
+    }
     assert_done(put(stage, 5 * PAGE + 5, 5, 1));
     assert_done(put(stage, 15 * PAGE + 5, 5, 1));
     assert_done(cellar_pipeline_commit(stage->pipeline));
