@@ -62,6 +62,11 @@ int cellar_ground_file_bytes(struct cellar_device *device, const struct cellar_c
     return error;
 }
 
+int cellar_ground_check_choice(enum cellar_device_choice choice)
+{
+    return choice >= CELLAR_DEVICE_AUTO && choice <= CELLAR_DEVICE_DIRECT ? 0 : -EINVAL;
+}
+
 enum cellar_file_kind cellar_ground_kind(enum cellar_device_choice choice)
 {
     if (choice == CELLAR_DEVICE_PAGES)

@@ -209,11 +209,14 @@ void cellar_reader_close(struct cellar_reader *reader)
         free_reader(reader, cellar_forked(reader->fork_page));
 }
 
-static int new_reader(const char *path, struct cellar_reader **ret_reader)
+static int new_reader(const char *path, enum cellar_device_choice choice, struct cellar_reader **ret_reader)
 {
-    struct cellar_reader *reader = calloc(1, sizeof *reader);
-    int error = 0;
+    struct cellar_reader *reader;
+    int error = cellar_ground_check_choice(choice);
 
+    if (error != 0)
+        return error;
+    reader = calloc(1, sizeof *reader);
     if (reader == NULL)
         return -ENOMEM;
     reader->diagnostic.file_offset = CELLAR_OFFSET_NONE;
@@ -311,7 +314,7 @@ int cellar_reader_open(const char *path, const struct cellar_reader_options *opt
 {
     struct cellar_reader *reader = NULL;
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
-    int error = new_reader(path, &reader);
+    int error = new_reader(path, wanted.device, &reader);
 
     if (error != 0)
         return refuse(reader, error, path, &wanted);
@@ -334,7 +337,7 @@ int cellar_reader_open_on(struct cellar_device *device, const struct cellar_read
 {
     struct cellar_reader *reader = NULL;
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
-    int error = new_reader(NULL, &reader);
+    int error = new_reader(NULL, wanted.device, &reader);
 
     if (error == 0)
         error = cellar_ground_place(&reader->ground, device, false);

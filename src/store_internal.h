@@ -100,6 +100,9 @@ bool cellar_ground_has_slack(const struct cellar_device *device);
 int cellar_ground_file_bytes(struct cellar_device *device, const struct cellar_config *config,
                              uint64_t *ret_file_bytes);
 
+/* -EINVAL: no such choice. */
+int cellar_ground_check_choice(enum cellar_device_choice choice);
+
 /* What a choice opens files as. */
 enum cellar_file_kind cellar_ground_kind(enum cellar_device_choice choice);
 

@@ -12,13 +12,17 @@ enum { RESIZE_STEP_BYTES_DEFAULT = 16 << 20, EAGER_WRITES_DEFAULT = 4 };
 int cellar_writer_new(const char *path, const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
 {
     static const struct cellar_writer_options defaults;
-    struct cellar_writer *writer = calloc(1, sizeof *writer);
-    int error = 0;
+    struct cellar_writer *writer;
+    int error;
 
-    if (writer == NULL)
-        return -ENOMEM;
     if (options == NULL)
         options = &defaults;
+    error = cellar_ground_check_choice(options->device);
+    if (error != 0)
+        return error;
+    writer = calloc(1, sizeof *writer);
+    if (writer == NULL)
+        return -ENOMEM;
     if (pthread_mutex_init(&writer->flush_lock, NULL) != 0) {
         free(writer);
         return -ENOMEM;

@@ -4,11 +4,6 @@
 /* Where reading ahead begins. */
 enum { AHEAD_PAGES_MIN = 4 };
 
-static bool is_known(const struct cellar_cache *cache, uint64_t page)
-{
-    return cellar_pool_lookup(cache->pool, page, cache->version) != NULL;
-}
-
 void cellar_cache_prefetch(struct cellar_cache *cache, uint64_t address, uint64_t length)
 {
     struct cellar_pool *pool = cache->pool;
@@ -23,7 +18,7 @@ void cellar_cache_prefetch(struct cellar_cache *cache, uint64_t address, uint64_
     if (pool->fetches_free == NULL)
         cellar_pool_settle(pool, false);
     for (; page <= (end - 1) >> pool->page_shift && error == 0; page++) {
-        if (!is_known(cache, page))
+        if (cellar_pool_lookup(pool, page, cache->version) == NULL)
             error = cellar_pool_start(cache, page, ((end - 1) >> pool->page_shift) - page + 1, cache->version, true);
         if (error == CELLAR_POOL_AGAIN)
             error = 0; /* it is known now */
@@ -59,7 +54,7 @@ void cellar_pool_read_ahead(struct cellar_cache *cache, uint64_t page, bool miss
     from = cache->ahead_page > page ? cache->ahead_page : page + 1;
     cache->ahead_page = page + 1 + cache->ahead_window;
     while (from < cache->ahead_page) {
-        if (is_known(cache, from)) {
+        if (cellar_pool_lookup(pool, from, cache->version) != NULL) {
             from++;
             continue;
         }

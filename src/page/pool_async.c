@@ -121,11 +121,6 @@ static int add_page(struct cellar_pool *pool, struct cellar_fetch *fetch, uint64
     return 0;
 }
 
-static bool is_known(struct cellar_pool *pool, uint64_t page, uint64_t version)
-{
-    return cellar_pool_lookup(pool, page, version) != NULL;
-}
-
 static int start(struct cellar_pool *pool, uint64_t page, uint64_t page_count, uint64_t version, uint64_t limit_bytes,
                  bool ahead)
 {
@@ -136,7 +131,8 @@ static int start(struct cellar_pool *pool, uint64_t page, uint64_t page_count, u
         return CELLAR_POOL_BUSY;
     fetch->page_count = 0;
     for (uint64_t i = 0; i < page_count && i < FETCH_PAGES && error == 0; i++) {
-        if (i > 0 && (is_known(pool, page + i, version) || fetch->frames[i - 1]->length < pool->page_bytes))
+        if (i > 0 &&
+            (cellar_pool_lookup(pool, page + i, version) != NULL || fetch->frames[i - 1]->length < pool->page_bytes))
             break;
         error = add_page(pool, fetch, page + i, version, limit_bytes, ahead);
     }

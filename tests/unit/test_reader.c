@@ -16,10 +16,12 @@ static void test_open(void **state)
     struct store_fixture *f = *state;
     struct cellar_config config = store_config(32, 5000);
     struct cellar_writer *writer = store_new(f, 32, 5000);
+    struct cellar_reader_options wrong = {.device = (enum cellar_device_choice)77};
     struct cellar_snapshot snapshot;
     struct cellar_reader *reader;
     struct cellar_info info;
 
+    assert_result(store_read(f, &wrong, &reader), -EINVAL);
     store_append(writer, 20);
     assert_done(cellar_writer_set_root(writer, 15));
     assert_done(cellar_writer_flush(writer));

@@ -166,6 +166,9 @@ static void test_create_out_of_range(void **state)
     config = store_config(32, 1000);
     options.initial_cells = 7; /* not even the header */
     assert_not_created(f, &config, &options, -EINVAL);
+    options.initial_cells = 0;
+    options.device = (enum cellar_device_choice)77;
+    assert_not_created(f, &config, &options, -EINVAL);
 }
 
 /* A store with no room for a single cell: the file format allows it. */
