@@ -254,9 +254,31 @@ static void test_wrapper(void **state)
     assert_done(cellar_device_close(device));
 }
 
+/* So many parts that one call's worth of them doesn't fill a block. */
+static void test_parts_smaller_than_a_block(void **state)
+{
+    enum { PARTS = 4096, BLOCK = 8192 };
+    static unsigned char bytes[2 * PARTS], got[2 * PARTS];
+    static struct iovec parts[PARTS];
+    struct fault_device fault = {.block_bytes = BLOCK};
+    struct cellar_device *device;
+
+    (void)state;
+    support_bytes(12, bytes, sizeof bytes);
+    for (size_t i = 0; i < PARTS; i++)
+        parts[i] = (struct iovec){.iov_base = bytes + 2 * i, .iov_len = 2};
+    assert_done(cellar_device_open_memory(NULL, 4 * BLOCK, 4 * BLOCK, &fault.inner));
+    assert_done(fault_device_open(&fault, &device));
+    assert_done(cellar_device_write(device, parts, PARTS, BLOCK));
+    assert_done(cellar_device_read(device, got, sizeof got, BLOCK));
+    assert_memory_equal(got, bytes, sizeof got);
+    assert_done(cellar_device_close(device));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parts_smaller_than_a_block),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_without),
         cmocka_unit_test(test_not_supported),
