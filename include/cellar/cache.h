@@ -207,8 +207,9 @@ CELLAR_API void cellar_cache_close(struct cellar_cache *cache);
 /*
  * Versions and limits. A handle reads at a version: of the versions of a page it is given the newest that is not newer.
  * Without a place hook and without the snapshots of a pipeline there is one version of everything. Slices from before
- * become invalid, fixed pages stay. What this gives is that handle's alone; set by its thread. Where a page was
- * overwritten and what it was at that version is not kept, as it is for snapshots alone, reading it is -ESTALE.
+ * become invalid, fixed pages stay. What this gives is that handle's alone; set by its thread. What
+ * overwritten pages were is kept for snapshots alone: a handle that is none, set to a version from before, is given a
+ * newer one, or -ESTALE.
  */
 CELLAR_API void cellar_cache_set_version(struct cellar_cache *cache, uint64_t version);
 CELLAR_API uint64_t cellar_cache_version(const struct cellar_cache *cache);

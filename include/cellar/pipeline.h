@@ -97,8 +97,8 @@ struct cellar_pipeline_options {
 
     unsigned eager_writes; /* the most writes in the background at a time, up to 1024; 0: none */
     size_t eager_bytes;    /* how much one of them takes, in whole pages; 0: 256 KiB */
-    /* With eager writes: where more than this would be pending, writing waits for what is on its way, and then goes on;
-     * pages that must wait for commit don't count against one write's worth. 0: no bound. */
+    /* With eager writes: where more than this is pending, writing waits for what is on its way, and then goes on. One
+     * write's worth (eager_bytes) more may be there for a moment, and whatever must wait for commit. 0: no bound. */
     uint64_t pending_bytes_max;
     uint64_t committed_bytes; /* versions have nothing at or past this; 0: they have all that the device has */
 
@@ -138,8 +138,8 @@ CELLAR_API uint64_t cellar_pipeline_fault_address(const struct cellar_pipeline *
 /*
  * Makes bytes pending at [address, address + length); they are copied. All or nothing: -EROFS on a read-only device;
  * CELLAR_EBOUNDS where the range reaches past the size of the device, which is asked for when it was not known to
- * be that large; -ENOMEM; the error of asking for the size. length 0 writes nothing, at any address. With eager writes,
- * more than pending_bytes_max at once goes in pieces, of which the first may be written when the next is -ENOMEM.
+ * be that large; -ENOMEM; the error of asking for the size. length 0 writes nothing, at any address. With
+ * pending_bytes_max, more than eager_bytes at once goes in pieces: the first may be written when the next is -ENOMEM.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_pipeline_write(struct cellar_pipeline *pipeline, uint64_t address,
                                                        const void *bytes, size_t length);

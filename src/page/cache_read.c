@@ -232,7 +232,7 @@ void cellar_cache_unfix(struct cellar_cache *cache, struct cellar_fixed *fixed)
     else if (fixed->slot == RUN_IS_A_COPY)
         free((void *)(uintptr_t)fixed->run);
     else if (fixed->frame == NULL && fixed->slot == RUN_IS_A_MAPPING)
-        munmap((void *)(uintptr_t)fixed->run, fixed->run_length);
+        cellar_bury((void *)(uintptr_t)fixed->run, fixed->run_length);
     else
         cellar_source_end_run(&cache->pool->source, fixed->run, fixed->run_length);
     *fixed = (struct cellar_fixed){0};

@@ -85,6 +85,12 @@ int cellar_buffers_give(struct cellar_buffers *buffers, struct cellar_frame *fra
     return 0;
 }
 
+void cellar_bury(void *bytes, size_t length)
+{
+    (void)madvise(bytes, length, MADV_DONTNEED);
+    (void)mprotect(bytes, length, PROT_NONE);
+}
+
 void cellar_buffers_hide(const struct cellar_buffers *buffers, const struct cellar_frame *frame)
 {
     if (buffers->guarded && frame->buffer != NULL)

@@ -38,6 +38,10 @@ int cellar_buffers_give(struct cellar_buffers *buffers, struct cellar_frame *fra
 /* The frame is free: nobody should look at its buffer. */
 void cellar_buffers_hide(const struct cellar_buffers *buffers, const struct cellar_frame *frame);
 
+/* The debug mode's: a mapping that nobody should look into any more. Its memory goes, its addresses are not used again.
+ */
+void cellar_bury(void *bytes, size_t length);
+
 /*
  * Loads up to length bytes, as many as there are now, into frame: bytes, length and lent are set. place says where, and
  * page_address is what a map function is asked for. length 0 (nothing there) leaves nothing to release. On failure the

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "page/bits.h"
+#include "page/load.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,7 @@ static void *new_bytes(const struct cellar_pending_set *set)
 static void free_bytes(const struct cellar_pending_set *set, void *bytes)
 {
     if (set->guarded)
-        munmap(bytes, set->page_bytes);
+        cellar_bury(bytes, set->page_bytes);
     else
         free(bytes);
 }

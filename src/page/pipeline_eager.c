@@ -218,7 +218,7 @@ size_t cellar_eager_piece(const struct cellar_pipeline *pipeline, size_t length)
     size_t most = pipeline->eager.pages_max * pipeline->pending.page_bytes;
     uint64_t bound = pipeline->options.pending_bytes_max;
 
-    return bound == 0 || most == 0 || length <= bound || length <= most ? length : most;
+    return bound == 0 || most == 0 || length <= most ? length : most;
 }
 
 int cellar_eager_settle(struct cellar_pipeline *pipeline, uint64_t address, uint64_t length)

@@ -57,6 +57,26 @@ int cellar_pool_open_queue(struct cellar_pool *pool)
     return 0;
 }
 
+static void free_list(struct cellar_async *list)
+{
+    while (list != NULL) {
+        struct cellar_async *next = list->next;
+
+        free(list);
+        list = next;
+    }
+}
+
+/* In a child of a fork, where nothing will ever end them. */
+static void drop_asyncs(struct cellar_pool *pool)
+{
+    free_list(pool->stalled);
+    for (size_t i = 0; i < pool->frames_touched; i++) {
+        if (pool->frames[i].state == CELLAR_FRAME_LOADING)
+            free_list(pool->frames[i].waits);
+    }
+}
+
 void cellar_pool_close_queue(struct cellar_pool *pool)
 {
     if (pool->queue == NULL)
@@ -66,6 +86,8 @@ void cellar_pool_close_queue(struct cellar_pool *pool)
         while (cellar_pool_is_fetching(pool) || pool->stalled != NULL)
             cellar_pool_settle(pool, true);
         cellar_pool_leave(pool);
+    } else {
+        drop_asyncs(pool);
     }
     cellar_queue_close(pool->queue);
     free(pool->fetches);
