@@ -223,6 +223,13 @@ int support_child(int (*run)(void *user), void *user)
     return result;
 }
 
+bool support_under_valgrind(void)
+{
+    const char *preloaded = getenv("LD_PRELOAD"); /* valgrind puts its own there */
+
+    return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL;
+}
+
 int support_without_memory(int (*run)(void *user), void *user)
 {
     struct rlimit before, nothing;

@@ -79,6 +79,9 @@ int support_child(int (*run)(void *user), void *user);
             return __LINE__;                                                                                           \
     } while (0)
 
+/* True where the program runs under valgrind, which needs memory itself. */
+bool support_under_valgrind(void);
+
 /*
  * Calls run while this process can get no more addresses from the system: large allocations fail. Returns what it
  * returned. Not for allocations by malloc where SUPPORT_SANITIZED: a sanitizer ends the process then.

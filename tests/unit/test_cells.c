@@ -271,8 +271,8 @@ static void test_no_memory(void **state)
     struct opening opening = {.writer = false};
 
     (void)state;
-    if (SUPPORT_SANITIZED)
-        support_skip("sanitizers end a process without memory");
+    if (SUPPORT_SANITIZED || support_under_valgrind())
+        support_skip("sanitizers and valgrind end a process without memory");
     if (support_cache_debug())
         support_skip("the debug mode of the cache has four pages");
     assert_done(cellar_device_open_memory(NULL, SIZE, SIZE, &opening.device));
