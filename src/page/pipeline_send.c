@@ -113,11 +113,11 @@ static int write_parts(struct cellar_pipeline *pipeline, const struct run *run)
 }
 
 /* Pages of the run that were cached, and are known whole, are cached again as they are now. */
-static void show_run(struct cellar_pipeline *pipeline, const struct run *run, const bool *cached, uint64_t version)
+static void show_run(struct cellar_pipeline *pipeline, const struct run *run, const bool *cached)
 {
     for (size_t i = 0; i < run->page_count; i++) {
         if (cached[i] && pipeline->parts[i].iov_len == pipeline->pending.page_bytes)
-            cellar_pool_put(pipeline->front.cache, run->pages[i]->page, version, pipeline->parts[i].iov_base);
+            cellar_pool_put(pipeline->front.cache, run->pages[i]->page, pipeline->parts[i].iov_base);
     }
 }
 
@@ -140,7 +140,7 @@ static int send_run(struct cellar_pipeline *pipeline, struct run *run, uint64_t 
                           version);
     if (error != 0)
         return error;
-    show_run(pipeline, run, cached, version);
+    show_run(pipeline, run, cached);
     for (size_t i = 0; i < run->page_count; i++) {
         size_t from, to;
 

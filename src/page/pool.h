@@ -198,9 +198,9 @@ int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_b
  * is forgotten. */
 void cellar_pool_supersede(struct cellar_pool *pool, uint64_t first_page, uint64_t last_page, uint64_t version);
 
-/* The page has been written with these bytes, all of it, and was superseded: it is cached at once. False: there was no
- * room, or no use. */
-bool cellar_pool_put(struct cellar_cache *cache, uint64_t page, uint64_t version, const void *bytes);
+/* The page has been written with these bytes, all of it, and was superseded: it is cached at once, where there is room
+ * and the pool keeps copies. */
+void cellar_pool_put(struct cellar_cache *cache, uint64_t page, const void *bytes);
 
 /* Under the lock: gives up what has been superseded and no snapshot needs any more. */
 void cellar_pool_release_old(struct cellar_pool *pool);

@@ -74,26 +74,22 @@ void cellar_pool_supersede(struct cellar_pool *pool, uint64_t first_page, uint64
     cellar_pool_leave(pool);
 }
 
-bool cellar_pool_put(struct cellar_cache *cache, uint64_t page, uint64_t version, const void *bytes)
+void cellar_pool_put(struct cellar_cache *cache, uint64_t page, const void *bytes)
 {
     struct cellar_pool *pool = cache->pool;
     struct cellar_frame *frame;
-    bool put = false;
 
     cellar_pool_enter(pool);
     if (!pool->source.lends && cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST) == NULL &&
         cellar_pool_take(pool, &frame) == 0) {
-        uint64_t from = cellar_pool_from(pool, page);
-
         memcpy(frame->buffer, bytes, pool->page_bytes);
         frame->bytes = frame->buffer;
         frame->length = pool->page_bytes;
         frame->lent = false;
-        cellar_pool_begin(pool, frame, page, from < version ? from : version, UINT64_MAX);
-        put = cellar_pool_arrive(pool, frame, 0) == 0;
+        cellar_pool_begin(pool, frame, page, cellar_pool_from(pool, page), UINT64_MAX);
+        (void)cellar_pool_arrive(pool, frame, 0);
     }
     cellar_pool_leave(pool);
-    return put;
 }
 
 void cellar_pool_release_old(struct cellar_pool *pool)
