@@ -99,6 +99,13 @@ struct cellar_device_ops {
      * most. It stays the device's. A negative value, or NULL: there is none. */
     int (*descriptor)(void *state, uint32_t *ret_align_bytes);
 
+    /* A number that names the device together with the time since which nothing that was written to it has been lost,
+     * durable or not: the same number means that every byte written under it is still there (a file's changes with the
+     * boot of the machine and the mount). Never one that an earlier such time had. Where the upper 32 bits differ too,
+     * every cache above the medium has been emptied since: what is read is on the medium (another boot). 0: it can't
+     * tell now. NULL: never. */
+    int (*incarnation)(void *state, uint64_t *ret_incarnation);
+
     /* The process forked and this is the child: let go of what must not be shared (close descriptors,
      * never unlock). Called instead of unlock, before close. NULL: nothing to do. */
     void (*forget)(void *state);
@@ -246,6 +253,8 @@ CELLAR_API bool cellar_device_writable(const struct cellar_device *device);
 CELLAR_API uint32_t cellar_device_block_bytes(const struct cellar_device *device);
 /* See descriptor in the table; negative: none. */
 CELLAR_API int cellar_device_descriptor(const struct cellar_device *device, uint32_t *ret_align_bytes);
+/* See incarnation in the table. 0: it can't tell. */
+CELLAR_API uint64_t cellar_device_incarnation(const struct cellar_device *device);
 CELLAR_API const char *cellar_device_name(const struct cellar_device *device);
 CELLAR_API struct cellar_device_counters cellar_device_counters(const struct cellar_device *device);
 

@@ -273,6 +273,12 @@ static void bytes_forget(void *state)
     cellar_device_forget(((const struct bytes *)state)->inner);
 }
 
+static int bytes_incarnation(void *state, uint64_t *ret_incarnation)
+{
+    *ret_incarnation = cellar_device_incarnation(((const struct bytes *)state)->inner);
+    return 0;
+}
+
 static int bytes_close(void *state)
 {
     struct bytes *bytes = state;
@@ -323,6 +329,7 @@ static struct bytes *new_bytes(struct cellar_device *inner, bool keep_inner)
         .trim = writable ? bytes_trim : NULL,
         .lock = bytes_lock,
         .unlock = bytes_unlock,
+        .incarnation = bytes_incarnation,
         .forget = bytes_forget,
         .close = bytes_close,
     };

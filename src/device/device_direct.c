@@ -379,6 +379,7 @@ const struct cellar_device_ops cellar_direct_ops = {
     .lock = cellar_file_lock,
     .unlock = cellar_file_unlock,
     .descriptor = cellar_direct_descriptor,
+    .incarnation = cellar_file_incarnation,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };
@@ -391,6 +392,7 @@ const struct cellar_device_ops cellar_direct_read_ops = {
     .lock = cellar_file_lock,
     .unlock = cellar_file_unlock,
     .descriptor = cellar_direct_descriptor,
+    .incarnation = cellar_file_incarnation,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };

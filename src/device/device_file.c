@@ -185,6 +185,7 @@ const struct cellar_device_ops cellar_mapped_file_ops = {
     .unlock = cellar_file_unlock,
     .window = map_window,
     .descriptor = cellar_file_descriptor,
+    .incarnation = cellar_file_incarnation,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };
@@ -199,6 +200,7 @@ const struct cellar_device_ops cellar_mapped_file_read_ops = {
     .unlock = cellar_file_unlock,
     .window = map_window,
     .descriptor = cellar_file_descriptor,
+    .incarnation = cellar_file_incarnation,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };

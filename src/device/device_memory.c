@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
 struct memory {
     unsigned char *bytes;
     uint64_t capacity_bytes, reserved_bytes;
     atomic_uint_fast64_t size_bytes;
     atomic_bool writer_locked;
+    uint64_t incarnation; /* its bytes live as long as it does; 0: no random number was to be had */
 };
 
 static uint64_t size_now(const struct memory *memory)
@@ -123,6 +125,12 @@ static int memory_window(void *state, uint64_t capacity_bytes, bool writable, vo
     return 0;
 }
 
+static int memory_incarnation(void *state, uint64_t *ret_incarnation)
+{
+    *ret_incarnation = ((const struct memory *)state)->incarnation;
+    return 0;
+}
+
 static int memory_close(void *state)
 {
     struct memory *memory = state;
@@ -144,6 +152,7 @@ static const struct cellar_device_ops memory_ops = {
     .lock = memory_lock,
     .unlock = memory_unlock,
     .window = memory_window,
+    .incarnation = memory_incarnation,
     .close = memory_close,
 };
 
@@ -169,5 +178,7 @@ int cellar_device_open_memory(const void *bytes, uint64_t size_bytes, uint64_t c
     if (bytes != NULL && size_bytes > 0)
         memcpy(memory->bytes, bytes, (size_t)size_bytes);
     atomic_init(&memory->size_bytes, size_bytes);
+    if (getrandom(&memory->incarnation, sizeof memory->incarnation, GRND_NONBLOCK) != sizeof memory->incarnation)
+        memory->incarnation = 0;
     return cellar_device_open(&memory_ops, memory, ret_device);
 }

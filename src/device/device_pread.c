@@ -13,6 +13,7 @@ const struct cellar_device_ops cellar_pread_ops = {
     .lock = cellar_file_lock,
     .unlock = cellar_file_unlock,
     .descriptor = cellar_file_descriptor,
+    .incarnation = cellar_file_incarnation,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };
@@ -24,6 +25,7 @@ const struct cellar_device_ops cellar_pread_read_ops = {
     .lock = cellar_file_lock,
     .unlock = cellar_file_unlock,
     .descriptor = cellar_file_descriptor,
+    .incarnation = cellar_file_incarnation,
     .forget = cellar_file_forget,
     .close = cellar_file_close,
 };

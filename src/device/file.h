@@ -105,6 +105,7 @@ int cellar_file_trim(void *state, uint64_t token, uint64_t size_bytes);
 int cellar_file_lock(void *state, enum cellar_device_lock lock, uint64_t *ret_token);
 int cellar_file_unlock(void *state, enum cellar_device_lock lock, uint64_t token);
 int cellar_file_descriptor(void *state, uint32_t *ret_align_bytes);
+int cellar_file_incarnation(void *state, uint64_t *ret_incarnation);
 void cellar_file_forget(void *state);
 int cellar_file_close(void *state);
 

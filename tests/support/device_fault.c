@@ -204,6 +204,12 @@ static int fault_unlock(void *state, enum cellar_device_lock lock, uint64_t toke
     return error != 0 ? error : cellar_device_unlock(fault->inner, lock);
 }
 
+static int fault_incarnation(void *state, uint64_t *ret_incarnation)
+{
+    *ret_incarnation = cellar_device_incarnation(((const struct fault_device *)state)->inner);
+    return 0;
+}
+
 static int fault_window(void *state, uint64_t capacity_bytes, bool writable, void **ret_base,
                         uint64_t *ret_capacity_bytes)
 {
@@ -261,6 +267,7 @@ int fault_device_open(struct fault_device *fault, struct cellar_device **ret_dev
         .lock = lacks(fault, FAULT_LOCK) ? NULL : fault_lock,
         .unlock = lacks(fault, FAULT_LOCK) ? NULL : fault_unlock,
         .window = lacks(fault, FAULT_WINDOW) ? NULL : fault_window,
+        .incarnation = fault_incarnation,
         .forget = fault_forget,
         .close = fault_close,
     };
