@@ -1,4 +1,5 @@
 /* ground.c - the file under a handle, and the ways into it. */
+#include "base/bytes.h"
 #include "base/diagnose.h"
 #include "device/device.h"
 #include "store_internal.h"
@@ -185,6 +186,7 @@ int cellar_ground_examine(struct cellar_device *device, const char *path, unsign
 {
     const char *expected = NULL;
     uint64_t at = 0, file_bytes;
+    uint32_t check;
     int error = read_header(device, header, &file_bytes);
 
     if (error != 0)
@@ -197,6 +199,12 @@ int cellar_ground_examine(struct cellar_device *device, const char *path, unsign
         return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, at, "found %" PRIu32 ", expected %s",
                                at == CELLAR_AT_MAX_INDEX ? ret_config->max_index : ret_config->bytes_per_cell,
                                expected);
+    check = cellar_load_le32(header + CELLAR_AT_CONFIG_CHECK);
+    if (check != 0 && check != cellar_config_hash(header))
+        return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, CELLAR_AT_CONFIG_CHECK,
+                               "found check %08" PRIx32 " of the config, expected %08" PRIx32
+                               ", that of the bytes 0..27 there",
+                               check, cellar_config_hash(header));
     if (cellar_ground_has_slack(device))
         file_bytes = usable_bytes(ret_config, file_bytes);
     if (file_bytes % ret_config->bytes_per_cell != 0)

@@ -64,7 +64,7 @@ struct cellar_writer {
     atomic_uint_fast32_t flushed_next; /* cells below this are durable */
     pthread_mutex_t flush_lock;        /* over what follows */
     uint64_t flushed_commits;          /* the commit that is durable */
-    uint32_t synced_next;              /* cells below this were synced by this handle */
+    uint32_t synced_next;              /* cells below this are durable */
 };
 
 struct cellar_reader {
@@ -154,18 +154,30 @@ int cellar_ground_create_hidden(struct cellar_ground *ground, const struct cella
 int cellar_writer_new(const char *path, const struct cellar_writer_options *options, struct cellar_writer **ret_writer);
 void cellar_writer_free(struct cellar_writer *writer);
 
+/* ---- writer_recover.c ---- */
+
+/* Brings the ground's header, as it was found, to the state that was picked. */
+int cellar_writer_recover(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
+                          const struct cellar_evidence *evidence, const struct cellar_pick *pick);
+
+/* Fills writer->recovery. */
+void cellar_writer_report(struct cellar_writer *writer, const struct cellar_pick *pick);
+
 /* ---- writer.c ---- */
 
 /* Frees what was lent for filling in place. */
 void cellar_writer_drop_reservations(struct cellar_writer *writer);
 
 /*
- * The handle stands at this state, which is committed; cells below ready_index are really allocated. durable: known to
- * be, by this handle's own syncs. What was found in a file is not: a writer before may have died, or failed, between
- * storing it and syncing it, or the file may be a fresh copy. Then the first flush syncs all of it.
+ * The handle stands at this state, which is committed and not known to be durable: a writer before may have died, or
+ * failed, between storing it and syncing it, or the file may be a fresh copy. So the first flush syncs all of it. Cells
+ * below ready_index are really allocated.
  */
 void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
-                         uint64_t file_bytes, bool durable);
+                         uint64_t file_bytes);
+
+/* The handle stands at the beginning of a store that was made just now, durably. */
+void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes);
 
 /* FORKED, the poison, or 0. */
 int cellar_writer_check(const struct cellar_writer *writer);

@@ -47,7 +47,7 @@ static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)
 }
 
 void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
-                         uint64_t file_bytes, bool durable)
+                         uint64_t file_bytes)
 {
     writer->alloc = (struct cellar_alloc){
         .device = writer->ground->device,
@@ -64,8 +64,16 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
     atomic_store(&writer->committed, cellar_state_pack(state));
     atomic_store(&writer->flushed_next, state->next_index);
     atomic_fetch_add(&writer->commits, 1);
-    writer->flushed_commits = atomic_load(&writer->commits) - (durable ? 0 : 1);
-    writer->synced_next = durable ? state->next_index : cellar_start_index(writer->config.bytes_per_cell);
+    writer->flushed_commits = atomic_load(&writer->commits) - 1;
+    writer->synced_next = cellar_start_index(writer->config.bytes_per_cell);
+}
+
+void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes)
+{
+    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
+
+    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
+    writer->flushed_commits = atomic_load(&writer->commits);
 }
 
 /* ---- appending ---- */
@@ -81,7 +89,14 @@ static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret
 {
     int error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
 
-    return error == 0 || is_harmless(error) ? error : cellar_writer_poison(writer, error);
+    if (error == 0 || is_harmless(error))
+        return error;
+    if (error != CELLAR_ECORRUPT) { /* growing has a sync in it; a file that was cut may have no header any more */
+        pthread_mutex_lock(&writer->flush_lock);
+        cellar_header_suspect(&writer->ground->header);
+        pthread_mutex_unlock(&writer->flush_lock);
+    }
+    return cellar_writer_poison(writer, error);
 }
 
 static struct cellar_state committed_state(const struct cellar_writer *writer)
@@ -312,7 +327,7 @@ int cellar_writer_commit(struct cellar_writer *writer)
     }
     error = cellar_cells_commit(&writer->ground->cells);
     if (error == 0)
-        error = cellar_header_publish(&writer->ground->header, CELLAR_PAIR_PROCESS, &state, &writer->key);
+        error = cellar_header_publish(&writer->ground->header, &state, &writer->key);
     if (error != 0)
         return cellar_writer_poison(writer, error);
     atomic_store_explicit(&writer->committed, cellar_state_pack(&state), memory_order_release);
@@ -337,15 +352,19 @@ int cellar_writer_rollback(struct cellar_writer *writer)
 
 /* ---- flushing ---- */
 
-/* The order that durability stands on: cells, then the slots that name them, then the header. */
+/* The order that durability stands on: the cells, and of the flush before the last slot; then the slots that name them.
+ */
 static int make_durable(struct cellar_writer *writer, const struct cellar_state *state)
 {
-    uint64_t from = offset_of(writer, writer->synced_next);
-    uint64_t to = offset_of(writer, state->next_index);
-    int error = to > from ? cellar_device_sync(writer->ground->device, from, to - from) : 0;
+    struct cellar_header *header = &writer->ground->header;
+    int error = cellar_header_begin_sync(header);
 
+    if (error == 0 && (state->next_index > writer->synced_next || header->disk_pending))
+        error = cellar_header_barrier(header, offset_of(writer, state->next_index));
     if (error == 0)
-        error = cellar_header_persist(&writer->ground->header, state);
+        error = cellar_header_persist(header, state);
+    if (error == 0)
+        error = cellar_header_end_sync(header, state->next_index);
     if (error != 0)
         return error;
     writer->synced_next = state->next_index;
@@ -392,9 +411,11 @@ int cellar_writer_override_version(struct cellar_writer *writer, uint32_t versio
     if (error != 0)
         return error;
     cellar_store_le32(bytes, version);
+    pthread_mutex_lock(&writer->flush_lock);
     error = cellar_header_store(&writer->ground->header, CELLAR_AT_VERSION, bytes, sizeof bytes);
     if (error == 0)
-        error = cellar_header_sync(&writer->ground->header);
+        error = cellar_header_barrier(&writer->ground->header, CELLAR_HEADER_BYTES);
+    pthread_mutex_unlock(&writer->flush_lock);
     if (error != 0)
         return cellar_writer_poison(writer, error);
     writer->config.version = version;

@@ -1,4 +1,5 @@
 /* writer_file.c - making the file of a store, and the handle of its writer. */
+#include "base/bytes.h"
 #include "device/device.h"
 #include "store_internal.h"
 
@@ -88,6 +89,7 @@ static int first_cells(const struct cellar_writer *writer, uint32_t initial_cell
 static int write_header(struct cellar_ground *ground, const struct cellar_writer *writer,
                         const struct cellar_state *empty)
 {
+    uint64_t incarnation = cellar_device_incarnation(ground->device);
     size_t length_bytes = (size_t)empty->next_index * writer->config.bytes_per_cell;
     unsigned char *header = calloc(1, length_bytes);
     struct iovec part = {.iov_base = header,
@@ -100,6 +102,13 @@ static int write_header(struct cellar_ground *ground, const struct cellar_writer
     for (int name = 0; name < CELLAR_SLOT_COUNT; name++)
         cellar_slot_encode(empty, name < CELLAR_PROCESS_1 ? NULL : &writer->key,
                            header + cellar_slot_offset((enum cellar_slot_name)name));
+    cellar_store_le32(header + CELLAR_AT_CONFIG_CHECK, cellar_config_hash(header));
+    if (incarnation != 0) {
+        cellar_store_le64(header + CELLAR_AT_BOOT_MARK, incarnation);
+        memcpy(header + CELLAR_AT_BINDING, header + cellar_slot_offset(CELLAR_PROCESS_1) + CELLAR_SLOT_AT_KEYED_HASH,
+               sizeof incarnation);
+        cellar_store_le32(header + CELLAR_AT_CONFIRMED, empty->next_index);
+    }
     error = cellar_device_write(ground->device, &part, 1, 0);
     free(header);
     return error;
@@ -129,9 +138,12 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     if (error == 0)
         error = cellar_ground_open(ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
                                    writer->eager_writes, writer->compat);
-    if (error == 0)
-        *ret_file_bytes = file_bytes;
-    return error;
+    if (error != 0)
+        return error;
+    cellar_header_start_marks(&ground->header, cellar_device_incarnation(ground->device), 0);
+    ground->header.disk_pending = false;
+    *ret_file_bytes = file_bytes;
+    return 0;
 }
 
 /* The permissions of a new file: those asked for, or on truncate those of the file that it replaces. */

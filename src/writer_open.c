@@ -16,8 +16,8 @@
  */
 enum { FOLIO_BYTES_MAX = 8 << 20 };
 
-/* So many bytes of a device of fixed size must be zero before a store is made on it: there every file system and table
- * of partitions has something. */
+/* So many bytes of a device must be zero before a store is made on it: there every file system and table of partitions
+ * has something. */
 enum { BLANK_BYTES = 4096 };
 
 static struct cellar_diagnostic *diagnostic_of(const struct cellar_writer_options *options)
@@ -79,68 +79,6 @@ static int refuse_config(const struct cellar_config *found, const struct cellar_
 }
 
 /*
- * Brings the header to the adopted state. Each step leaves at least one whole slot in each pair, also if the next step
- * never happens: first the bad or older slot of a pair is made like the good one (of the disk pair: durable), then both
- * are rewritten.
- */
-static int settle(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
-                  const struct cellar_pick *pick)
-{
-    struct cellar_header *to = &writer->ground->header;
-    const unsigned char *disk_1 = header + cellar_slot_offset(CELLAR_DISK_1);
-    const unsigned char *disk_2 = header + cellar_slot_offset(CELLAR_DISK_2);
-    uint32_t flags = cellar_load_le32(header + CELLAR_AT_FLAGS);
-    unsigned char slot[CELLAR_SLOT_BYTES], unmarked[4];
-    bool disk_changes;
-    int error = 0;
-
-    cellar_slot_encode(&pick->adopted, NULL, slot);
-    disk_changes = memcmp(slot, disk_1, sizeof slot) != 0 || memcmp(slot, disk_2, sizeof slot) != 0;
-    if (disk_changes) /* before a header is made durable its cells are: whoever wrote them may not have come to that */
-        error = cellar_device_sync(writer->ground->device, 0,
-                                   (uint64_t)pick->disk.next_index * writer->config.bytes_per_cell);
-    cellar_store_le32(unmarked, flags & ~(uint32_t)CELLAR_FLAG_RETIRED);
-    if (error == 0 && (flags & CELLAR_FLAG_RETIRED) != 0) /* of an old truncate of another name of this file */
-        error = cellar_header_store(to, CELLAR_AT_FLAGS, unmarked, sizeof unmarked);
-    if (error == 0 && (pick->repair & (CELLAR_SLOT_DISK_1 | CELLAR_SLOT_DISK_2)) != 0) {
-        enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_DISK_2 - pick->disk_in_force);
-
-        cellar_slot_encode(&pick->disk, NULL, slot);
-        error = cellar_header_repair(to, other, slot);
-        if (error == 0)
-            error = cellar_header_sync(to);
-    }
-    if (error == 0 && pick->process_in_force >= 0 &&
-        (pick->repair & (CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2)) != 0) {
-        enum cellar_slot_name good = (enum cellar_slot_name)((int)CELLAR_PROCESS_1 + pick->process_in_force);
-        enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_PROCESS_2 - pick->process_in_force);
-
-        error = cellar_header_repair(to, other, header + cellar_slot_offset(good));
-    }
-    if (error == 0)
-        error = cellar_header_publish(to, CELLAR_PAIR_PROCESS, &pick->adopted, &writer->key);
-    if (error == 0 && disk_changes)
-        error = cellar_header_persist(to, &pick->adopted);
-    return error;
-}
-
-static void report(struct cellar_writer *writer, const struct cellar_pick *pick)
-{
-    writer->recovery = (struct cellar_recovery){
-        .found = pick->found,
-        .disk_next_index = pick->disk.next_index,
-        .disk_root_index = pick->disk.root_index,
-        .process_next_index = pick->process.next_index,
-        .process_root_index = pick->process.root_index,
-        .skipped_cells = pick->adopted.next_index - pick->disk.next_index,
-        .root_dropped = pick->found == CELLAR_FOUND_UNFLUSHED && pick->process.root_index != pick->disk.root_index,
-        .next_index = pick->adopted.next_index,
-        .root_index = pick->adopted.root_index,
-        .repaired_slots = pick->repair,
-    };
-}
-
-/*
  * Makes sure that no store into the window meets a full disk. A kernel with large folios allocates every hole of a
  * folio, up to the end of the file, at the first store into it. So the file ends at the next cell from now on: its end
  * is the end of what is allocated. And the folios that will be stored into, the header's and the tail's, have no holes.
@@ -173,6 +111,26 @@ static bool reaches(const struct cellar_writer *writer, uint32_t next_index)
     return (uint64_t)next_index * writer->config.bytes_per_cell <= writer->ground->window_bytes;
 }
 
+/* The ways into what lies on writer->ground->device. CELLAR_NONE: there is no window, and one was to be had first. */
+static int open_ways(struct cellar_writer *writer, uint32_t next_index, bool pages_allowed, uint64_t *file_bytes)
+{
+    struct cellar_ground *ground = writer->ground;
+    int error = cellar_ground_map(ground, &writer->config, writer->window_limit, writer->choice, true);
+
+    if (error == 0 && ground->window != NULL)
+        error = secure_space(writer, next_index, file_bytes);
+    if (error == 0 && ground->window != NULL && !reaches(writer, next_index))
+        error = CELLAR_EWINDOW;
+    if (error == CELLAR_NONE && pages_allowed) /* the window was wanted, and no other device comes after this one */
+        error = -ENOTSUP;
+    if (error == 0 && ground->window == NULL && !pages_allowed)
+        error = CELLAR_NONE;
+    if (error == 0)
+        error = cellar_ground_open(ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
+                                   writer->eager_writes, writer->compat);
+    return error;
+}
+
 /*
  * Opens what lies on writer->ground->device, which is locked. Nothing is written before everything has been checked.
  * CELLAR_NONE: there is no window, and the caller may want another device (only where pages_allowed is false).
@@ -181,11 +139,10 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
                  struct cellar_diagnostic *diagnostic)
 {
     unsigned char header[CELLAR_HEADER_BYTES];
-    struct cellar_slot slots[CELLAR_SLOT_COUNT];
     struct cellar_pick_problem problem;
+    struct cellar_evidence evidence;
     struct cellar_pick pick;
     uint64_t file_bytes;
-    uint32_t flags = 0;
     int error =
         cellar_ground_examine(writer->ground->device, writer->path, header, &writer->config, &file_bytes, diagnostic);
 
@@ -193,33 +150,29 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
         return error;
     if (expected != NULL && !cellar_config_equal(&writer->config, expected))
         return refuse_config(&writer->config, expected, writer->path, diagnostic);
-    flags = cellar_load_le32(header + CELLAR_AT_FLAGS);
-    if ((flags & CELLAR_FLAGS_TO_KNOW & ~(uint32_t)CELLAR_FLAG_RETIRED) != 0)
+    evidence = (struct cellar_evidence){
+        .extension = cellar_extension_decode(header),
+        .incarnation = cellar_device_incarnation(writer->ground->device),
+        .start_index = cellar_start_index(writer->config.bytes_per_cell),
+        .file_cells = file_bytes / writer->config.bytes_per_cell,
+    };
+    if ((evidence.extension.flags & CELLAR_FLAGS_TO_KNOW & ~(uint32_t)CELLAR_FLAGS_KNOWN) != 0)
         return cellar_diagnose(diagnostic, -ENOTSUP, writer->path, CELLAR_AT_FLAGS,
-                               "found features 0x%x, which a later version of Cellar knows", (unsigned)flags);
-    cellar_decode_slots(header, slots);
-    error = cellar_pick_writer(slots, cellar_start_index(writer->config.bytes_per_cell),
-                               file_bytes / writer->config.bytes_per_cell, &pick, &problem);
+                               "found features 0x%x, which a later version of Cellar knows",
+                               (unsigned)evidence.extension.flags);
+    cellar_decode_slots(header, evidence.slots);
+    error = cellar_pick_writer(&evidence, &pick, &problem);
     if (error != 0)
         return cellar_ground_refuse(&problem, writer->path, diagnostic);
-    error = cellar_ground_map(writer->ground, &writer->config, writer->window_limit, writer->choice, true);
-    if (error == 0 && writer->ground->window != NULL)
-        error = secure_space(writer, pick.adopted.next_index, &file_bytes);
-    if (error == 0 && writer->ground->window != NULL && !reaches(writer, pick.adopted.next_index))
-        error = CELLAR_EWINDOW;
-    if (error == CELLAR_NONE && pages_allowed) /* the window was wanted, and no other device comes after this one */
-        error = -ENOTSUP;
-    if (error == 0 && writer->ground->window == NULL && !pages_allowed)
-        error = CELLAR_NONE;
+    error = open_ways(writer, pick.adopted.next_index, pages_allowed, &file_bytes);
     if (error == 0)
-        error = cellar_ground_open(writer->ground, writer->config.bytes_per_cell, writer->cache_bytes, true,
-                                   writer->eager_writes, writer->compat);
-    if (error == 0)
-        error = settle(writer, header, &pick);
+        error = cellar_writer_recover(writer, header, &evidence, &pick);
     if (error != 0)
         return error;
-    report(writer, &pick);
-    cellar_writer_stand(writer, &pick.adopted, pick.adopted.next_index, file_bytes, false);
+    cellar_writer_report(writer, &pick);
+    cellar_writer_stand(writer, &pick.adopted, pick.adopted.next_index, file_bytes);
+    writer->synced_next = pick.confirmed_index;
+    atomic_store(&writer->flushed_next, pick.disk.next_index);
     return 0;
 }
 
@@ -323,9 +276,12 @@ static void begin_empty(struct cellar_writer *writer, uint64_t file_bytes)
 {
     struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
 
-    report(writer,
-           &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING, .disk = empty, .process = empty, .adopted = empty});
-    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
+    cellar_writer_report(writer, &(struct cellar_pick){.found = CELLAR_FOUND_NOTHING,
+                                                       .disk = empty,
+                                                       .process = empty,
+                                                       .adopted = empty,
+                                                       .rewrite_index = empty.next_index});
+    cellar_writer_stand_empty(writer, file_bytes);
 }
 
 static int create_path(struct cellar_writer *writer, struct cellar_diagnostic *diagnostic)
@@ -471,7 +427,8 @@ static int format_device(struct cellar_writer *writer, uint64_t *ret_file_bytes)
     return error;
 }
 
-/* -EEXIST unless nothing is on the device: it has no bytes, or is of fixed size and begins with zeros. */
+/* -EEXIST unless nothing is on the device: it has no bytes, or begins with zeros, as a creation leaves it that a power
+ * loss interrupts. */
 static int check_blank(struct cellar_device *device)
 {
     unsigned char bytes[BLANK_BYTES];
@@ -480,8 +437,6 @@ static int check_blank(struct cellar_device *device)
 
     if (error != 0 || size_bytes == 0)
         return error;
-    if (!cellar_device_is_fixed(device))
-        return -EEXIST;
     if (size_bytes > sizeof bytes)
         size_bytes = sizeof bytes;
     error = cellar_device_read(device, bytes, (size_t)size_bytes, 0);

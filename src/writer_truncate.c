@@ -8,7 +8,6 @@
  *   - a crash after it: the new store; readers of the old file that miss the RETIRED mark stay with what they have;
  *   - an opener that waits for the old file's lock gets it and finds that the path names another file by now.
  */
-#include "base/bytes.h"
 #include "device/file.h"
 #include "store_internal.h"
 
@@ -18,18 +17,11 @@
 /* Tells the readers of a file that it is no store any more. A mark that fails changes nothing for anybody else. */
 static void retire(struct cellar_ground *ground)
 {
-    unsigned char bytes[4];
-    uint32_t flags;
-
-    if (cellar_header_flags(&ground->header, &flags) != 0)
-        return;
-    cellar_store_le32(bytes, flags | CELLAR_FLAG_RETIRED);
-    (void)cellar_header_store(&ground->header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+    (void)!cellar_header_store_flags(&ground->header, ground->header.flags | CELLAR_FLAG_RETIRED);
 }
 
 int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
 {
-    struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
     struct cellar_ground *fresh;
     uint64_t file_bytes;
     bool renamed = false;
@@ -60,6 +52,6 @@ int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
     cellar_ground_close(writer->ground, false);
     free(writer->ground);
     writer->ground = fresh;
-    cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes, true);
+    cellar_writer_stand_empty(writer, file_bytes);
     return cellar_writer_poison(writer, error); /* the store is in place, but the folder may not be durable */
 }

@@ -52,7 +52,7 @@ static void note_header(const struct cellar_dump *dump, struct notes *notes)
     }
 }
 
-/* The bytes that the original leaves zero: what is there is the business of later versions, and no problem. */
+/* The bytes that the original leaves zero. */
 static void note_extension(const struct cellar_dump *dump, struct notes *notes)
 {
     size_t used = 0, first = 0;

@@ -30,7 +30,7 @@ static const struct field slot_fields[] = {
     {"next index", FIELD_NUMBER, CELLAR_SLOT_AT_NEXT, 4},
 };
 
-/* What later versions keep in bytes 160..255; the original leaves them zero. */
+/* The bytes 160..255, which the original leaves zero. */
 static const struct field extension_fields[] = {
     {"published root", FIELD_ROOT, CELLAR_AT_WORD, 4},
     {"published next", FIELD_NUMBER, CELLAR_AT_WORD + 4, 4},

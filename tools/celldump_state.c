@@ -81,6 +81,24 @@ static void examine_config(struct cellar_dump *dump)
                                 config->max_index, expected);
 }
 
+/* The check of the config, where there is one, and the mark of a failed sync. */
+static void examine_marks(struct cellar_dump *dump)
+{
+    struct cellar_extension extension;
+
+    if (!cellar_dump_has(dump, 0, CELLAR_HEADER_BYTES))
+        return;
+    extension = cellar_extension_decode(dump->header);
+    if (extension.config_check != 0 && extension.config_check != cellar_config_hash(dump->header))
+        cellar_dump_add_problem(dump, CELLAR_DUMP_CORRUPT, CELLAR_AT_CONFIG_CHECK,
+                                "found check %08" PRIx32 " of the config, expected %08" PRIx32
+                                ", that of the bytes 0..27 there",
+                                extension.config_check, cellar_config_hash(dump->header));
+    if ((extension.flags & CELLAR_FLAG_SUSPECT) != 0)
+        cellar_dump_add_problem(dump, CELLAR_DUMP_RECOVERABLE, CELLAR_AT_FLAGS,
+                                "found the mark of a failed sync: what was not flushed is not trusted");
+}
+
 static void examine_size(struct cellar_dump *dump)
 {
     uint32_t bytes_per_cell = dump->config.bytes_per_cell;
@@ -192,6 +210,7 @@ void cellar_dump_examine(struct cellar_dump *dump)
     decode(dump);
     examine_size(dump);
     examine_config(dump);
+    examine_marks(dump);
     examine_pair(dump, CELLAR_DISK_1);
     examine_pair(dump, CELLAR_PROCESS_1);
     examine_state(dump, dump->disk);

@@ -258,10 +258,15 @@ static void tell_recovery(const struct cellar_put *put)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE,
                           "the last writer did not flush: %" PRIu32 " committed cells are skipped%s",
                           recovery.skipped_cells, recovery.root_dropped ? ", the root is the flushed one" : "");
+    else if (recovery.found == CELLAR_FOUND_COMMITTED)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "the last writer died: all that it had committed is kept");
     else if (recovery.found == CELLAR_FOUND_DISK_NEWER)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "disk sync was ahead of process sync: opened as flushed");
     else if (recovery.found == CELLAR_FOUND_PROCESS_BROKEN)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "both process-sync slots were broken: opened as flushed");
+    if (recovery.suspect)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE,
+                          "a write or sync of the last writer failed: what it had not flushed is not trusted");
 }
 
 static void tell_path(const struct cellar_put *put)

@@ -142,9 +142,11 @@ struct cellar_writer_options {
 enum cellar_found {
     CELLAR_FOUND_NOTHING = 0,    /* the store was created */
     CELLAR_FOUND_CLEAN,          /* the last writer flushed everything it committed */
-    CELLAR_FOUND_UNFLUSHED,      /* process sync is ahead of disk sync: the last writer crashed */
+    CELLAR_FOUND_UNFLUSHED,      /* process sync is ahead of disk sync, and the machine went down since: opened on the
+                                    disk-sync root, after the cells that were committed */
     CELLAR_FOUND_PROCESS_BROKEN, /* both process-sync slots are broken: opened on the disk-sync state */
     CELLAR_FOUND_DISK_NEWER,     /* disk sync is ahead of process sync: opened on the disk-sync state */
+    CELLAR_FOUND_COMMITTED,      /* the last writer died, the machine stayed up: opened on everything it committed */
 };
 
 /* Slots, as bits of repaired_slots. */
@@ -163,6 +165,9 @@ struct cellar_recovery {
     bool root_dropped;                               /* a committed root was not flushed; the flushed one is back */
     uint32_t next_index, root_index;                 /* the state adopted */
     unsigned repaired_slots;                         /* CELLAR_SLOT_ bits: broken or older than the other of its pair */
+    bool suspect; /* a write or sync of the last writer failed: what it had not flushed is not trusted */
+    uint32_t
+        rewritten_cells; /* written once more and made durable at this opening: a sync was under way, or had failed */
 };
 
 /*

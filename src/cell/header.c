@@ -4,7 +4,7 @@
  * Invariants:
  *  1. A pair is written #1 first, then #2, both with the same bytes, by one thread at a time for each pair. So at every
  *     moment at least one of the two is whole: while #1 changes #2 holds the state before, while #2 changes #1 holds
- *     the new one.
+ *     the new one. Of the disk-sync pair that is true of what is on the disk, too.
  *  2. Cells are stored before the slot that publishes them; they never change after.
  *  3. The next index of a pair never goes back.
  *
@@ -23,6 +23,8 @@
 #include "cell/header.h"
 
 #include "base/bytes.h"
+#include "cell/header_store.h"
+#include "device/device.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -38,7 +40,7 @@ enum {
 
 int cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat)
 {
-    header->device = device;
+    *header = (struct cellar_header){.device = device};
     header->window = window;
     header->compat = compat;
     return pthread_mutex_init(&header->compat_lock, NULL) == 0 ? 0 : -ENOMEM;
@@ -54,20 +56,12 @@ static uint64_t load_word(const unsigned char *at)
     return atomic_load_explicit((const _Atomic uint64_t *)(const void *)at, memory_order_acquire);
 }
 
-static void store_word(unsigned char *at, const unsigned char *bytes)
+void cellar_header_start_marks(struct cellar_header *header, uint64_t incarnation, uint32_t flags)
 {
-    uint64_t word;
-
-    memcpy(&word, bytes, sizeof word);
-    atomic_store_explicit((_Atomic uint64_t *)(void *)at, word, memory_order_release);
-}
-
-static void store_half_word(unsigned char *at, const unsigned char *bytes)
-{
-    uint32_t half;
-
-    memcpy(&half, bytes, sizeof half);
-    atomic_store_explicit((_Atomic uint32_t *)(void *)at, half, memory_order_release);
+    header->incarnation = incarnation;
+    header->through_cache = cellar_device_block_bytes(cellar_device_inner(header->device)) == 1;
+    header->flags = flags;
+    header->disk_pending = true;
 }
 
 /* length_bytes at offset, both multiples of 8, as they are now. */
@@ -87,96 +81,154 @@ static int load(const struct cellar_header *header, uint64_t offset, void *buffe
 
 int cellar_header_store(struct cellar_header *header, uint64_t offset, const void *bytes, size_t length_bytes)
 {
-    const unsigned char *from = bytes;
-
     if (header->window == NULL) {
         struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length_bytes};
 
         return cellar_device_write(header->device, &part, 1, offset);
     }
-    while (length_bytes > 0) {
-        size_t step = (offset % 8 == 0 && length_bytes >= 8) ? 8 : 4;
-
-        if (step == 8)
-            store_word(header->window + offset, from);
-        else
-            store_half_word(header->window + offset, from);
-        offset += step;
-        from += step;
-        length_bytes -= step;
-    }
+    cellar_header_store_window(header->window, offset, bytes, length_bytes);
     return 0;
 }
 
-/* Stores slot at the names from first to last, one after the other; in compat mode under the original's lock. */
-static int store_slots(struct cellar_header *header, int first, int last, const void *slot)
+/* In compat mode: the original's lock, which is one for all threads of a handle. */
+static int enter(struct cellar_header *header)
 {
-    int error = 0;
-
-    if (header->compat) {
-        pthread_mutex_lock(&header->compat_lock);
-        error = cellar_device_lock(header->device, CELLAR_LOCK_HEADER_EXCLUSIVE);
-        if (error != 0) {
-            pthread_mutex_unlock(&header->compat_lock);
-            return error;
-        }
-    }
-    for (int name = first; error == 0 && name <= last; name++)
-        error = cellar_header_store(header, cellar_slot_offset((enum cellar_slot_name)name), slot, CELLAR_SLOT_BYTES);
-    if (header->compat) {
-        cellar_device_unlock(header->device, CELLAR_LOCK_HEADER_EXCLUSIVE);
-        pthread_mutex_unlock(&header->compat_lock);
-    }
-    return error;
-}
-
-int cellar_header_publish(struct cellar_header *header, enum cellar_pair pair, const struct cellar_state *state,
-                          const struct cellar_key *key)
-{
-    unsigned char slot[CELLAR_SLOT_BYTES];
-
-    cellar_slot_encode(state, key, slot);
-    return store_slots(header, (int)pair, (int)pair + 1, slot);
-}
-
-/*
- * Without a window one barrier less is needed where the device has durable writes: #1 is stored, then both in one
- * durable write. Why #1 goes out twice:
- *   - Only #2 in the durable write: nobody made #1 durable. A power loss after the flush has returned may find #1 old
- *     and #2 new; #1 is the one that counts, so the flush is undone.
- *   - Both in one write and nothing before it: while it is under way, neither may be whole; and a writer that dies in
- *     it may leave it so.
- * As it is, the second write stores into #1 what it holds. What a power loss finds before that is done: both slots lie
- * in one sector, which a disk writes from its beginning, so #1 is old or broken and #2 old, or #1 new. The cells of
- * either state are durable. The process-sync slots lie in the same sector; a device that makes less than that durable
- * may lose them, and the next writer then finds disk sync ahead, which is no loss.
- */
-int cellar_header_persist(struct cellar_header *header, const struct cellar_state *state)
-{
-    unsigned char pair[2 * CELLAR_SLOT_BYTES];
-    struct iovec part = {.iov_base = pair, .iov_len = sizeof pair};
     int error;
 
-    if (header->window != NULL || header->compat) {
-        error = cellar_header_publish(header, CELLAR_PAIR_DISK, state, NULL);
-        return error == 0 ? cellar_header_sync(header) : error;
-    }
-    cellar_slot_encode(state, NULL, pair);
-    memcpy(pair + CELLAR_SLOT_BYTES, pair, CELLAR_SLOT_BYTES);
-    error = cellar_header_store(header, cellar_slot_offset(CELLAR_DISK_1), pair, CELLAR_SLOT_BYTES);
-    if (error == 0)
-        error = cellar_device_write_durable(header->device, &part, 1, cellar_slot_offset(CELLAR_DISK_1));
+    if (!header->compat)
+        return 0;
+    pthread_mutex_lock(&header->compat_lock);
+    error = cellar_device_lock(header->device, CELLAR_LOCK_HEADER_EXCLUSIVE);
+    if (error != 0)
+        pthread_mutex_unlock(&header->compat_lock);
     return error;
+}
+
+static void leave(struct cellar_header *header)
+{
+    if (!header->compat)
+        return;
+    cellar_device_unlock(header->device, CELLAR_LOCK_HEADER_EXCLUSIVE);
+    pthread_mutex_unlock(&header->compat_lock);
+}
+
+static int store_slot(struct cellar_header *header, enum cellar_slot_name name, const void *slot)
+{
+    return cellar_header_store(header, cellar_slot_offset(name), slot, CELLAR_SLOT_BYTES);
 }
 
 int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot)
 {
-    return store_slots(header, (int)name, (int)name, slot);
+    int error = enter(header);
+
+    if (error != 0)
+        return error;
+    error = store_slot(header, name, slot);
+    leave(header);
+    return error;
 }
 
-int cellar_header_sync(struct cellar_header *header)
+int cellar_header_publish(struct cellar_header *header, const struct cellar_state *state, const struct cellar_key *key)
 {
-    return cellar_device_sync(header->device, 0, CELLAR_HEADER_BYTES);
+    unsigned char slot[CELLAR_SLOT_BYTES];
+    int error;
+
+    cellar_slot_encode(state, key, slot);
+    error = enter(header);
+    if (error != 0)
+        return error;
+    error = store_slot(header, CELLAR_PROCESS_1, slot);
+    if (error == 0 && header->incarnation != 0)
+        error = cellar_header_store(header, CELLAR_AT_BINDING, slot + CELLAR_SLOT_AT_KEYED_HASH, sizeof(uint64_t));
+    if (error == 0)
+        error = store_slot(header, CELLAR_PROCESS_2, slot);
+    leave(header);
+    return error;
+}
+
+int cellar_header_store_flags(struct cellar_header *header, uint32_t flags)
+{
+    unsigned char bytes[4];
+    int error = 0;
+
+    cellar_store_le32(bytes, flags);
+    if (flags != header->flags)
+        error = cellar_header_store(header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+    if (error == 0)
+        header->flags = flags;
+    return error;
+}
+
+int cellar_header_store_word(struct cellar_header *header, uint64_t offset, uint64_t word)
+{
+    unsigned char bytes[8];
+
+    cellar_store_le64(bytes, word);
+    return cellar_header_store(header, offset, bytes, sizeof bytes);
+}
+
+void cellar_header_suspect(struct cellar_header *header)
+{
+    (void)!cellar_header_store_flags(header, header->flags | CELLAR_FLAG_SUSPECT);
+}
+
+int cellar_header_begin_sync(struct cellar_header *header)
+{
+    if (header->incarnation == 0 || !header->through_cache)
+        return 0;
+    return cellar_header_store_flags(header, header->flags | CELLAR_FLAG_SYNCING);
+}
+
+int cellar_header_end_sync(struct cellar_header *header, uint32_t confirmed_next)
+{
+    int error = 0;
+
+    if (header->incarnation != 0)
+        error = cellar_header_store_word(header, CELLAR_AT_CONFIRMED, confirmed_next);
+    return error != 0 ? error : cellar_header_store_flags(header, header->flags & ~(uint32_t)CELLAR_FLAG_SYNCING);
+}
+
+int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes)
+{
+    int error = cellar_device_sync(header->device, 0, end_bytes);
+
+    if (error == 0)
+        header->disk_pending = false;
+    else
+        cellar_header_suspect(header);
+    return error;
+}
+
+/*
+ * #1 and #2 are never on their way to the disk at once. A page that is written back while it is stored into may reach
+ * the disk as any mixture of what it held meanwhile, and a power loss may leave any part of it; were both slots stored
+ * between two barriers, both could be found broken. As it is:
+ *   - before #1 is stored, #2 is durable: barrier() of this flush was after #2 was stored by the flush before;
+ *   - before #2 is stored, #1 is durable.
+ * A power loss finds #1 old, new or broken while #2 is old and whole; or #1 new and whole, whatever #2 is. It costs no
+ * barrier: #2 goes with the cells of the next flush. If there never is one, #1 is in force.
+ */
+int cellar_header_persist(struct cellar_header *header, const struct cellar_state *state)
+{
+    unsigned char slot[CELLAR_SLOT_BYTES];
+    struct iovec part = {.iov_base = slot, .iov_len = sizeof slot};
+    bool durable = header->window == NULL && !header->compat;
+    int error;
+
+    cellar_slot_encode(state, NULL, slot);
+    if (durable) { /* one call, and on some devices no barrier */
+        error = cellar_device_write_durable(header->device, &part, 1, cellar_slot_offset(CELLAR_DISK_1));
+        if (error != 0)
+            cellar_header_suspect(header);
+    } else {
+        error = cellar_header_repair(header, CELLAR_DISK_1, slot);
+        if (error == 0)
+            error = cellar_header_barrier(header, CELLAR_HEADER_BYTES);
+    }
+    if (error != 0)
+        return error;
+    header->disk_pending = true;
+    return cellar_header_repair(header, CELLAR_DISK_2, slot);
 }
 
 int cellar_header_flags(const struct cellar_header *header, uint32_t *ret_flags)

@@ -15,6 +15,11 @@ struct cellar_header {
     unsigned char *window;       /* NULL: by read and write */
     bool compat;                 /* take the original's lock around slot writes */
     pthread_mutex_t compat_lock; /* that lock is one for all threads of a handle */
+    /* A writer's. */
+    uint64_t incarnation; /* the device's, as the mark says it; 0: it can't tell, no marks are kept */
+    bool through_cache; /* writes may be lost by a failed sync: the kernel's page cache is between us and the device */
+    uint32_t flags;     /* as they stand in the file; under the writer's flush lock */
+    bool disk_pending;  /* a disk-sync slot may not be durable; under the same lock */
 };
 
 enum cellar_pair { CELLAR_PAIR_DISK = CELLAR_DISK_1, CELLAR_PAIR_PROCESS = CELLAR_PROCESS_1 };
@@ -30,21 +35,39 @@ struct cellar_seen {
 int cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat);
 void cellar_header_close(struct cellar_header *header);
 
+/* A writer begins: what the file's flags are, and its device's incarnation. */
+void cellar_header_start_marks(struct cellar_header *header, uint64_t incarnation, uint32_t flags);
+
 /* Every change of the header goes through this: offset and length_bytes are multiples of 4. */
 int cellar_header_store(struct cellar_header *header, uint64_t offset, const void *bytes, size_t length_bytes);
 
-/* Writes #1, then #2 of a pair. key: the writer's for process sync, NULL for disk sync. */
-int cellar_header_publish(struct cellar_header *header, enum cellar_pair pair, const struct cellar_state *state,
-                          const struct cellar_key *key);
+/* Process sync: #1, the binding where marks are kept, #2. */
+int cellar_header_publish(struct cellar_header *header, const struct cellar_state *state, const struct cellar_key *key);
 
-/* Publishes the disk-sync pair, and makes it durable. The cells below next are durable already. */
+/*
+ * Disk sync: #1, durable when it returns, then #2, which the next barrier makes so. What is in the header and the cells
+ * below next are durable already: cellar_header_barrier. Under the writer's flush lock.
+ */
 int cellar_header_persist(struct cellar_header *header, const struct cellar_state *state);
+
+/* Makes the header and what follows it up to end_bytes durable. A failure leaves the mark SUSPECT. Under the writer's
+ * flush lock. */
+int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes);
+
+/* Around what cellar_header_barrier and persist do for one flush: says in the file that a sync is under way, and that
+ * cells below confirmed_next are durable. */
+int cellar_header_begin_sync(struct cellar_header *header);
+int cellar_header_end_sync(struct cellar_header *header, uint32_t confirmed_next);
+
+/* Stores the mark SUSPECT: a sync failed, or may have. Its own failure is nobody's business any more. */
+void cellar_header_suspect(struct cellar_header *header);
 
 /* Writes one slot as it is. */
 int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot);
 
-/* Makes the header durable. */
-int cellar_header_sync(struct cellar_header *header);
+/* Fields of the extension bytes. */
+int cellar_header_store_flags(struct cellar_header *header, uint32_t flags);
+int cellar_header_store_word(struct cellar_header *header, uint64_t offset, uint64_t word);
 
 /* The flags of the extension bytes now. */
 int cellar_header_flags(const struct cellar_header *header, uint32_t *ret_flags);

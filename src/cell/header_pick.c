@@ -8,7 +8,22 @@
  *   good             next outside start..file      CORRUPT                        -
  *   good             next below disk's             the disk-sync state            DISK_NEWER
  *   good             the same state                that state                     CLEAN
- *   good             ahead, or another root        next of process, root of disk  UNFLUSHED
+ *   good             ahead, or another root        the process-sync state         COMMITTED    where it is whole
+ *                                                  next of process, root of disk  UNFLUSHED    elsewhere
+ *
+ * The process-sync state is whole where the boot mark is the device's incarnation now, the binding is the keyed hash of
+ * a process-sync slot, and the file is not SUSPECT: then the page cache that the last writer stored into is still the
+ * one that is read, with every cell that was committed. The sequences that would break this, and why they can't:
+ *   - the machine loses power: the incarnation is another one;
+ *   - the next writer dies between marking and publishing: it voids the binding first, and binds what it published;
+ *   - the original publishes in between: its keyed hashes are of another key, the binding is no slot's;
+ *   - a sync fails, and the pages that it was about are evicted and read again as they are on the disk: SUSPECT. The
+ *     root falls back to disk sync's, whose cells had been confirmed before its slot was stored. (To write the pages
+ *     again and then adopt what was committed would adopt whatever was read again.)
+ *   - a writer dies between such a failure and storing SUSPECT: SYNCING stands there, from before the sync. The cells
+ *     from the confirmed next index on are written once more, so that they are dirty, and made durable.
+ * A SUSPECT file's cells from the confirmed next index on are written once more for the same reason: the next flush
+ * must not take clean pages for durable ones. A confirmed next index counts only where the file is whole, or SUSPECT.
  *
  * A process-sync next below the disk-sync next is left by no crash of Cellar's: flush publishes process sync first. But
  * the disk-sync state was made durable by somebody, with all its cells, and the larger next is safe. A next beyond the
@@ -74,35 +89,97 @@ int cellar_pick_disk(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t
     return 0;
 }
 
-int cellar_pick_writer(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t start_index, uint64_t file_cells,
-                       struct cellar_pick *ret_pick, struct cellar_pick_problem *ret_problem)
+/* Whether the process-sync state in force is there with all its cells: the device has lost nothing since it was
+ * marked, and the slot's writer was the one that bound the mark. */
+static bool is_whole(const struct cellar_evidence *evidence)
 {
-    struct cellar_pick pick;
-    enum cellar_slot_name name;
-    int in_force, error = cellar_pick_disk(slots, start_index, file_cells, &pick, ret_problem);
+    const struct cellar_extension *extension = &evidence->extension;
 
-    if (error != 0)
-        return error;
-    in_force = cellar_slot_pick(&slots[CELLAR_PROCESS_1], &slots[CELLAR_PROCESS_2]);
-    pick.process_in_force = in_force;
+    if (evidence->incarnation == 0 || extension->boot_mark != evidence->incarnation)
+        return false;
+    for (int name = CELLAR_PROCESS_1; name <= CELLAR_PROCESS_2; name++) {
+        if (evidence->slots[name].valid && evidence->slots[name].keyed == extension->binding)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the device's caches are others than those that the last writer stored into: what is read is on the medium. */
+static bool is_fresh(const struct cellar_evidence *evidence)
+{
+    uint64_t marked = evidence->extension.boot_mark;
+
+    return marked != 0 && evidence->incarnation != 0 && marked >> 32 != evidence->incarnation >> 32;
+}
+
+/* From where on cells are written once more. */
+static void plan_rewrite(const struct cellar_evidence *evidence, struct cellar_pick *pick)
+{
+    uint32_t flags = evidence->extension.flags, confirmed = evidence->extension.confirmed_next;
+    bool doubtful = (flags & CELLAR_FLAG_SUSPECT) != 0 || (pick->whole && (flags & CELLAR_FLAG_SYNCING) != 0);
+
+    if (confirmed < evidence->start_index)
+        confirmed = evidence->start_index;
+    if (confirmed > pick->adopted.next_index)
+        confirmed = pick->adopted.next_index;
+    pick->rewrite_index = doubtful ? confirmed : pick->adopted.next_index;
+    pick->confirmed_index = evidence->start_index;
+    if (doubtful)
+        pick->confirmed_index = pick->adopted.next_index;
+    else if (pick->whole)
+        pick->confirmed_index = confirmed;
+}
+
+static int pick_process(const struct cellar_evidence *evidence, struct cellar_pick *pick,
+                        struct cellar_pick_problem *ret_problem)
+{
+    const struct cellar_slot *slots = evidence->slots;
+    bool suspect = (evidence->extension.flags & CELLAR_FLAG_SUSPECT) != 0;
+    enum cellar_slot_name name;
+    int in_force = cellar_slot_pick(&slots[CELLAR_PROCESS_1], &slots[CELLAR_PROCESS_2]);
+
+    pick->process_in_force = in_force;
     if (in_force < 0) {
-        pick.found = CELLAR_FOUND_PROCESS_BROKEN;
-        pick.repair |= CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2;
-        *ret_pick = pick;
+        pick->found = CELLAR_FOUND_PROCESS_BROKEN;
+        pick->repair |= CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2;
         return 0;
     }
     name = (enum cellar_slot_name)((int)CELLAR_PROCESS_1 + in_force);
-    pick.process = slots[name].state;
-    if (pick.process.next_index < start_index || pick.process.next_index > file_cells)
-        return fail(ret_problem, name, CELLAR_SLOT_AT_NEXT, pick.process.next_index,
+    pick->process = slots[name].state;
+    if (pick->process.next_index < evidence->start_index || pick->process.next_index > evidence->file_cells)
+        return fail(ret_problem, name, CELLAR_SLOT_AT_NEXT, pick->process.next_index,
                     "a next index from the first usable cell to the end of the file");
-    pick.repair |= pair_repair(slots, CELLAR_PROCESS_1, in_force);
-    if (pick.process.next_index < pick.disk.next_index) {
-        pick.found = CELLAR_FOUND_DISK_NEWER;
-    } else if (!same_state(&pick.process, &pick.disk)) {
-        pick.found = CELLAR_FOUND_UNFLUSHED;
-        pick.adopted.next_index = pick.process.next_index;
+    pick->repair |= pair_repair(slots, CELLAR_PROCESS_1, in_force);
+    if (pick->process.next_index < pick->disk.next_index) {
+        pick->found = CELLAR_FOUND_DISK_NEWER;
+        return 0;
     }
+    pick->adopted.next_index = pick->process.next_index;
+    pick->whole = is_whole(evidence) && !suspect;
+    if (same_state(&pick->process, &pick->disk)) {
+        pick->found = CELLAR_FOUND_CLEAN;
+    } else if (pick->whole) {
+        pick->found = CELLAR_FOUND_COMMITTED;
+        pick->adopted.root_index = pick->process.root_index;
+    } else {
+        pick->found = CELLAR_FOUND_UNFLUSHED;
+    }
+    return 0;
+}
+
+int cellar_pick_writer(const struct cellar_evidence *evidence, struct cellar_pick *ret_pick,
+                       struct cellar_pick_problem *ret_problem)
+{
+    struct cellar_pick pick;
+    int error = cellar_pick_disk(evidence->slots, evidence->start_index, evidence->file_cells, &pick, ret_problem);
+
+    if (error == 0)
+        error = pick_process(evidence, &pick, ret_problem);
+    if (error != 0)
+        return error;
+    pick.fresh = is_fresh(evidence);
+    pick.suspect = (evidence->extension.flags & CELLAR_FLAG_SUSPECT) != 0;
+    plan_rewrite(evidence, &pick);
     *ret_pick = pick;
     return 0;
 }

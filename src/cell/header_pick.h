@@ -1,8 +1,18 @@
-/* header_pick.h - which state a file is opened with: the decision alone, as a pure function over the four slots. */
+/* header_pick.h - which state a file is opened with: the decision alone, as a pure function over what the header says.
+ */
 #ifndef CELLAR_CELL_HEADER_PICK_H
 #define CELLAR_CELL_HEADER_PICK_H
 
 #include "format/format.h"
+
+/* What a writer's opening decides by. */
+struct cellar_evidence {
+    struct cellar_slot slots[CELLAR_SLOT_COUNT];
+    struct cellar_extension extension;
+    uint64_t incarnation; /* the device's now; 0: it can't tell */
+    uint32_t start_index;
+    uint64_t file_cells; /* whole cells of the file */
+};
 
 struct cellar_pick {
     enum cellar_found found;
@@ -12,6 +22,13 @@ struct cellar_pick {
     unsigned repair;             /* CELLAR_SLOT_ bits: broken, or older than the slot in force of its pair */
     int disk_in_force;           /* 0: #1, 1: #2 */
     int process_in_force;        /* the same; -1: the pair is broken */
+    bool fresh;                  /* what is read of the device is on its medium */
+    bool suspect;                /* a sync of the last writer failed */
+    bool whole;                  /* nothing that was written before has been lost since: what is committed is there */
+    /* Cells from here up to adopted.next_index are to be written once more, as they are, and made durable before
+     * anything else; equal: none. */
+    uint32_t rewrite_index;
+    uint32_t confirmed_index; /* cells below this are known to be durable */
 };
 
 /* Where a pick failed. */
@@ -28,7 +45,7 @@ int cellar_pick_disk(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t
                      struct cellar_pick *ret_pick, struct cellar_pick_problem *ret_problem);
 
 /* What a writer opens with. 0 or CELLAR_ECORRUPT. */
-int cellar_pick_writer(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t start_index, uint64_t file_cells,
-                       struct cellar_pick *ret_pick, struct cellar_pick_problem *ret_problem);
+int cellar_pick_writer(const struct cellar_evidence *evidence, struct cellar_pick *ret_pick,
+                       struct cellar_pick_problem *ret_problem);
 
 #endif

@@ -27,12 +27,12 @@ enum {
     CELLAR_SLOT_AT_KEYED_HASH = 12,
     CELLAR_SLOT_AT_ROOT = 24,
     CELLAR_SLOT_AT_NEXT = 28,
-    /* The extension bytes, which the original leaves zero. Only the RETIRED flag is in use. */
+    /* The extension bytes, which the original leaves zero. */
     CELLAR_AT_EXTENSION = 160,
     CELLAR_AT_WORD = 160,          /* u32 root, u32 next: the published word */
     CELLAR_AT_BOOT_MARK = 168,     /* 8 bytes */
     CELLAR_AT_EPOCH = 176,         /* u32 writer epoch, u32 generation */
-    CELLAR_AT_BINDING = 184,       /* 8 bytes */
+    CELLAR_AT_BINDING = 184,       /* 8 bytes: the beginning of a keyed hash */
     CELLAR_AT_FLAGS = 192,         /* u32, CELLAR_FLAG_ bits */
     CELLAR_AT_WAIT = 196,          /* u32 */
     CELLAR_AT_CONFIG_CHECK = 200,  /* 4 bytes */
@@ -42,7 +42,10 @@ enum {
 };
 
 enum {
-    CELLAR_FLAG_RETIRED = 1u << 3, /* truncate put another file in this one's place */
+    CELLAR_FLAG_SUSPECT = 1u << 2,  /* a sync failed: what was not durable then may never become so */
+    CELLAR_FLAG_RETIRED = 1u << 3,  /* truncate put another file in this one's place */
+    CELLAR_FLAG_SYNCING = 1u << 16, /* a sync was begun, and nobody knows yet how it ended */
+    CELLAR_FLAGS_KNOWN = CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED,
     CELLAR_FLAGS_TO_KNOW = 0xffff, /* a writer that does not know one of these bits must leave the file alone */
 };
 
@@ -61,6 +64,15 @@ enum cellar_key_verdict { CELLAR_KEY_UNKNOWN = 0, CELLAR_KEY_GOOD, CELLAR_KEY_BA
 struct cellar_slot {
     bool valid;                /* its hash is that of its state */
     struct cellar_state state; /* as it stands there, also where not valid */
+    uint64_t keyed;            /* the first 8 bytes of its second hash, what a binding repeats */
+};
+
+/* What recovery looks at in the extension bytes; docs/format.md has the rules. */
+struct cellar_extension {
+    uint64_t boot_mark, binding;
+    uint32_t flags;
+    uint32_t config_check;   /* 0: there is none */
+    uint32_t confirmed_next; /* cells below this are durable, as far as the mark and the binding hold */
 };
 
 /* "disk-sync #1" ... "process-sync #2". */
@@ -85,6 +97,12 @@ void cellar_config_encode(const struct cellar_config *config, void *ret_bytes);
  * may be NULL. */
 int cellar_config_check(const struct cellar_config *config, uint64_t *ret_at, const char **ret_expected);
 bool cellar_config_equal(const struct cellar_config *a, const struct cellar_config *b);
+
+/* The check of bytes 0..27 of a header (the version may be changed by the original); never 0. */
+uint32_t cellar_config_hash(const void *header);
+
+/* Of a whole header. */
+struct cellar_extension cellar_extension_decode(const void *header);
 
 /* One slot of 32 bytes. key NULL: a disk-sync slot (the second hash repeats the first). */
 void cellar_slot_encode(const struct cellar_state *state, const struct cellar_key *key, void *ret_bytes);

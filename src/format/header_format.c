@@ -63,6 +63,27 @@ bool cellar_config_equal(const struct cellar_config *a, const struct cellar_conf
            a->max_index == b->max_index && a->version == b->version;
 }
 
+uint32_t cellar_config_hash(const void *header)
+{
+    unsigned char hash[CELLAR_HASH_BYTES];
+    uint32_t check;
+
+    cellar_hash96(NULL, 0, header, CELLAR_AT_VERSION, hash);
+    check = cellar_load_le32(hash);
+    return check != 0 ? check : 1;
+}
+
+struct cellar_extension cellar_extension_decode(const void *header)
+{
+    const unsigned char *b = header;
+
+    return (struct cellar_extension){.boot_mark = cellar_load_le64(b + CELLAR_AT_BOOT_MARK),
+                                     .binding = cellar_load_le64(b + CELLAR_AT_BINDING),
+                                     .flags = cellar_load_le32(b + CELLAR_AT_FLAGS),
+                                     .config_check = cellar_load_le32(b + CELLAR_AT_CONFIG_CHECK),
+                                     .confirmed_next = cellar_load_le32(b + CELLAR_AT_CONFIRMED)};
+}
+
 void cellar_slot_encode(const struct cellar_state *state, const struct cellar_key *key, void *ret_bytes)
 {
     unsigned char *b = ret_bytes;
@@ -89,7 +110,8 @@ struct cellar_slot cellar_slot_decode(const void *bytes)
 {
     const unsigned char *b = bytes;
     unsigned char hash[CELLAR_HASH_BYTES];
-    struct cellar_slot slot = {.state = cellar_slot_state(bytes)};
+    struct cellar_slot slot = {.state = cellar_slot_state(bytes),
+                               .keyed = cellar_load_le64(b + CELLAR_SLOT_AT_KEYED_HASH)};
 
     cellar_hash96(NULL, 0, b + CELLAR_SLOT_AT_ROOT, 8, hash);
     slot.valid = memcmp(hash, b + CELLAR_SLOT_AT_HASH, CELLAR_HASH_BYTES) == 0;

@@ -87,14 +87,14 @@ static void check_cells(struct run *run, const struct cellar_snapshot *snapshot,
 }
 
 /* The flushed state, or the one in the making: by its root and its next index. False: neither. */
-static bool explain(const struct run *run, struct state seen, bool writer, struct state *ret_state)
+static bool explain(const struct run *run, struct state seen, struct state *ret_state)
 {
     const struct state candidates[2] = {run->flushed, run->flushing};
 
     for (int i = 0; i < (run->in_flush ? 2 : 1); i++) {
-        /* A writer skips cells that were committed but not flushed: its next index may be larger. */
-        if (same(seen, candidates[i]) || ((writer || run->in_recovery) && seen.root_index == candidates[i].root_index &&
-                                          seen.next_index >= candidates[i].next_index)) {
+        /* Cells that were committed and not flushed are skipped: next may be larger. */
+        if (same(seen, candidates[i]) ||
+            (seen.root_index == candidates[i].root_index && seen.next_index >= candidates[i].next_index)) {
             *ret_state = candidates[i];
             return true;
         }
@@ -114,7 +114,7 @@ static void check_reader(struct run *run, struct cellar_device *device)
     }
     struct cellar_snapshot snapshot = cellar_reader_snapshot(reader);
 
-    if (!explain(run, (struct state){snapshot.next_index, snapshot.root_index}, false, &state))
+    if (!explain(run, (struct state){snapshot.next_index, snapshot.root_index}, &state))
         fail(run, "a reader sees a state that was never flushed", 0, snapshot.next_index);
     else
         check_cells(run, &snapshot, state);
@@ -136,7 +136,7 @@ static void check_writer(struct run *run, struct cellar_device *device)
     }
     struct cellar_snapshot snapshot = cellar_writer_snapshot(writer);
 
-    if (!explain(run, (struct state){snapshot.next_index, snapshot.root_index}, true, &state)) {
+    if (!explain(run, (struct state){snapshot.next_index, snapshot.root_index}, &state)) {
         fail(run, "a writer opens on a state that was never flushed", 0, snapshot.next_index);
     } else {
         check_cells(run, &snapshot, state);
@@ -193,7 +193,7 @@ static void go_on(struct run *run, struct cellar_writer *writer)
     memcpy(skipped, run->skipped, sizeof skipped);
     struct cellar_snapshot snapshot = cellar_writer_snapshot(writer);
 
-    if (explain(run, (struct state){snapshot.next_index, snapshot.root_index}, true, &run->flushed) &&
+    if (explain(run, (struct state){snapshot.next_index, snapshot.root_index}, &run->flushed) &&
         cellar_writer_write_value(writer, "a value after recovery, in two cells", 37, &index) == 0 &&
         cellar_writer_set_root(writer, index) == 0) {
         for (uint32_t skip = run->flushed.next_index; skip < snapshot.next_index; skip++)
@@ -315,7 +315,7 @@ static void reopen(struct run *run)
     cellar_writer_info(run->writer, &info);
     if (info.next_index != run->flushing.next_index || info.root_index != run->flushing.root_index)
         fail(run, "a reopened writer stands elsewhere", 0, info.next_index);
-    run->flushed = run->committed = run->flushing;
+    run->committed = run->flushing; /* durable with the next flush */
     run->in_flush = false;
 }
 

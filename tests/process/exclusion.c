@@ -71,8 +71,8 @@ static void test_lock_dies_with_its_process(void **state)
     assert_int_equal(support_child(die_with_it, f), -SIGKILL);
     writer = store_again(f);
     cellar_writer_recovery(writer, &recovery);
-    assert_int_equal(recovery.found, CELLAR_FOUND_UNFLUSHED);
-    assert_int_equal(recovery.skipped_cells, 7);
+    assert_int_equal(recovery.found, CELLAR_FOUND_COMMITTED);
+    assert_int_equal(recovery.next_index, 15);
     snapshot = cellar_writer_snapshot(writer);
     store_assert_cells(&snapshot);
     store_close(writer);

@@ -454,6 +454,49 @@ void store_break_slot(struct store_fixture *f, enum cellar_slot_name name)
     store_patch(f, offset, &spoiled, 1);
 }
 
+static uint64_t mark_of(struct store_fixture *f)
+{
+    size_t length_bytes;
+    unsigned char *bytes = store_bytes(f, &length_bytes);
+    uint64_t mark = cellar_extension_decode(bytes).boot_mark;
+
+    free(bytes);
+    return mark;
+}
+
+bool store_has_mark(struct store_fixture *f)
+{
+    return mark_of(f) != 0;
+}
+
+void store_lose_power(struct store_fixture *f)
+{
+    unsigned char bytes[8];
+    uint64_t mark = mark_of(f);
+
+    cellar_store_le64(bytes, mark != 0 ? mark ^ UINT64_C(1) << 63 : 0);
+    store_patch(f, CELLAR_AT_BOOT_MARK, bytes, sizeof bytes);
+}
+
+void store_assert_marks(const unsigned char header[CELLAR_HEADER_BYTES])
+{
+    struct cellar_extension extension = cellar_extension_decode(header);
+    struct cellar_slot slot = cellar_slot_decode(header + cellar_slot_offset(CELLAR_PROCESS_1));
+
+    assert_int_equal(extension.flags, 0);
+    assert_int_equal(extension.config_check, cellar_config_hash(header));
+    assert_true(extension.binding == (extension.boot_mark != 0 ? slot.keyed : 0));
+    assert_int_equal(extension.confirmed_next, extension.boot_mark != 0 ? slot.state.next_index : 0);
+    for (size_t i = CELLAR_AT_WORD; i < CELLAR_HEADER_BYTES; i++) {
+        bool used = (i >= CELLAR_AT_BOOT_MARK && i < CELLAR_AT_EPOCH) ||
+                    (i >= CELLAR_AT_BINDING && i < CELLAR_AT_FLAGS) ||
+                    (i >= CELLAR_AT_CONFIG_CHECK && i < CELLAR_AT_CHECKSUM_ID) ||
+                    (i >= CELLAR_AT_CONFIRMED && i < CELLAR_AT_CONFIRMED + 4);
+
+        assert_true(used || header[i] == 0);
+    }
+}
+
 void store_assert_pair(struct store_fixture *f, enum cellar_slot_name first, uint32_t next_index, uint32_t root_index)
 {
     for (int which = 0; which < 2; which++) {

@@ -165,6 +165,13 @@ void store_put_slot(struct store_fixture *f, enum cellar_slot_name name, uint32_
                     const struct cellar_key *key);
 /* Spoils a byte of the slot's root, so that neither hash holds any more. */
 void store_break_slot(struct store_fixture *f, enum cellar_slot_name name);
+/* What a power loss is for the boot mark: the device's caches were other ones. Everything written is still there. */
+void store_lose_power(struct store_fixture *f);
+/* True where the device knows its incarnation, so that the store has a boot mark. */
+bool store_has_mark(struct store_fixture *f);
+/* The extension bytes are those of a writer that closed: the check of the config, the mark and its binding to process
+ * sync where there is one, no flags. */
+void store_assert_marks(const unsigned char header[CELLAR_HEADER_BYTES]);
 /* Both slots of a pair (named by its first) hold this state. */
 void store_assert_pair(struct store_fixture *f, enum cellar_slot_name first, uint32_t next_index, uint32_t root_index);
 

@@ -38,8 +38,8 @@ static void test_publish_bytes(void **state)
 
         cellar_slot_encode(&durable, NULL, disk);
         cellar_slot_encode(&visible, &key, process);
-        assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_DISK, &durable, NULL));
-        assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &visible, &key));
+        assert_done(cellar_header_persist(&stage->header, &durable));
+        assert_done(cellar_header_publish(&stage->header, &visible, &key));
         assert_memory_equal(stage->bytes, zeros, 32);
         assert_memory_equal(stage->bytes + 32, disk, 32);
         assert_memory_equal(stage->bytes + 64, disk, 32);
@@ -91,7 +91,7 @@ static void test_look(void **state)
         assert_true(states_equal(got, state_of(5, 5)));
         for (uint32_t next = 8; next < 20; next++) {
             put = state_of(next, next / 2);
-            assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key));
+            assert_done(cellar_header_publish(&stage->header, &put, &key));
             assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &key, &seen, &got, &verdict));
             assert_true(states_equal(got, put));
             assert_int_equal(verdict, CELLAR_KEY_GOOD);
@@ -109,7 +109,7 @@ static void test_look(void **state)
         assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, NULL, &seen_none, &got, &verdict));
         assert_int_equal(verdict, CELLAR_KEY_UNKNOWN);
         /* The same state by another writer is something new. */
-        assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &wrong));
+        assert_done(cellar_header_publish(&stage->header, &put, &wrong));
         assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &key, &seen, &got, &verdict));
         assert_int_equal(verdict, CELLAR_KEY_BAD);
         assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &wrong, &seen_wrong, &got, &verdict));
@@ -130,13 +130,13 @@ static void test_look_at_the_disk_pair(void **state)
         struct stage *stage = open_stage(with_window, false);
         struct cellar_seen seen = {.any = false};
 
-        assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_DISK, &durable, NULL));
-        assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &visible, &key));
+        assert_done(cellar_header_persist(&stage->header, &durable));
+        assert_done(cellar_header_publish(&stage->header, &visible, &key));
         assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_DISK, NULL, &seen, &got, &verdict));
         assert_true(states_equal(got, durable));
         assert_int_equal(verdict, CELLAR_KEY_UNKNOWN);
         visible = state_of(10, 8);
-        assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &visible, &key));
+        assert_done(cellar_header_publish(&stage->header, &visible, &key));
         assert_result(cellar_header_look(&stage->header, CELLAR_PAIR_DISK, NULL, &seen, &got, &verdict), CELLAR_NONE);
         close_stage(stage);
     }
@@ -154,7 +154,7 @@ static void test_look_at_number_two(void **state)
         struct stage *stage = open_stage(with_window, false);
         struct cellar_seen seen = {.any = false};
 
-        assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key));
+        assert_done(cellar_header_publish(&stage->header, &put, &key));
         stage->bytes[96] ^= 1;
         assert_done(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &key, &seen, &got, &verdict));
         assert_true(states_equal(got, put));
@@ -240,7 +240,7 @@ static void test_errors(void **state)
     (void)state;
     for (int nth = 1; nth <= 2; nth++) {
         fault_fail(&stage->fault, FAULT_WRITE, (uint64_t)nth, 1, -EIO);
-        assert_result(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key), -EIO);
+        assert_result(cellar_header_publish(&stage->header, &put, &key), -EIO);
     }
     fault_heal(&stage->fault);
     stage->bytes[96] ^= 1;
@@ -257,8 +257,10 @@ static void test_errors(void **state)
     assert_result(cellar_header_look(&stage->header, CELLAR_PAIR_PROCESS, &key, &seen, &got, &verdict), -EIO);
     assert_result(cellar_header_flags(&stage->header, &flags), -EIO);
     fault_fail(&stage->fault, FAULT_SYNC, 1, 1, -EIO);
-    assert_result(cellar_header_sync(&stage->header), -EIO);
-    assert_done(cellar_header_sync(&stage->header));
+    assert_result(cellar_header_barrier(&stage->header, CELLAR_HEADER_BYTES), -EIO);
+    assert_int_equal(stage->header.flags, CELLAR_FLAG_SUSPECT);
+    assert_int_equal(stage->bytes[CELLAR_AT_FLAGS], CELLAR_FLAG_SUSPECT);
+    assert_done(cellar_header_barrier(&stage->header, CELLAR_HEADER_BYTES));
     close_stage(stage);
 }
 
@@ -300,17 +302,17 @@ static void test_compat_lock(void **state)
     (void)state;
     stage->fault.before = lock_is_held;
     stage->fault.before_user = stage;
-    assert_done(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key));
+    assert_done(cellar_header_publish(&stage->header, &put, &key));
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_LOCK)), 1);
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_UNLOCK)), 1);
     fault_fail(&stage->fault, FAULT_WRITE, 2, 1, -EIO);
-    assert_result(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key), -EIO);
+    assert_result(cellar_header_publish(&stage->header, &put, &key), -EIO);
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_UNLOCK)), 2);
     assert_done(cellar_header_repair(&stage->header, CELLAR_DISK_2, stage->bytes + 96));
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_UNLOCK)), 3);
     /* No lock, no store. */
     fault_fail(&stage->fault, FAULT_LOCK, 1, 1, -ENOLCK);
-    assert_result(cellar_header_publish(&stage->header, CELLAR_PAIR_PROCESS, &put, &key), -ENOLCK);
+    assert_result(cellar_header_publish(&stage->header, &put, &key), -ENOLCK);
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_WRITE)), 5);
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_UNLOCK)), 3);
     close_stage(stage);

@@ -1,10 +1,12 @@
 /*
  * The recovery decision over every combination of four slots, a start and a file length, against the rules of
- * docs/format.md written down once more, one by one.
+ * docs/format.md written down once more, one by one. The marks of the extension bytes: test_header_pick_marks.c.
  */
 #include "support.h"
 
 #include "cell/header_pick.h"
+
+#include <string.h>
 
 /* What one slot can be: broken, or one of these states. nexts lie round every border there is. */
 enum { NEXTS = 6, ROOTS = 3, KINDS = NEXTS * ROOTS + 1 };
@@ -145,7 +147,11 @@ static void check(const struct world *world, const struct cellar_slot *slots)
     struct cellar_pick_problem problem = {.found = 0};
     const struct cellar_slot *disk;
     struct verdict verdict = judge_writer(world, slots);
-    int result = cellar_pick_writer(slots, world->start, world->file_cells, &pick, &problem);
+    struct cellar_evidence evidence = {.start_index = world->start, .file_cells = world->file_cells};
+    int result;
+
+    memcpy(evidence.slots, slots, sizeof evidence.slots);
+    result = cellar_pick_writer(&evidence, &pick, &problem);
 
     compare(&verdict, result, &pick, &problem, slots);
     if (result == 0) {
@@ -240,15 +246,15 @@ static void test_named_states(void **state)
 
     (void)state;
     for (size_t i = 0; i < SUPPORT_COUNT(rows); i++) {
-        struct cellar_slot slots[CELLAR_SLOT_COUNT];
+        struct cellar_evidence evidence = {.start_index = 8, .file_cells = 20};
         struct cellar_pick pick = {.repair = 0};
         int result;
 
         for (int j = 0; j < CELLAR_SLOT_COUNT; j++)
-            slots[j] = (struct cellar_slot){
+            evidence.slots[j] = (struct cellar_slot){
                 .valid = rows[i].slots[j].valid,
                 .state = {.next_index = rows[i].slots[j].next, .root_index = rows[i].slots[j].root}};
-        result = cellar_pick_writer(slots, 8, 20, &pick, NULL);
+        result = cellar_pick_writer(&evidence, &pick, NULL);
 
         if (result != rows[i].result || (int)pick.found != rows[i].found || pick.adopted.next_index != rows[i].next ||
             pick.adopted.root_index != rows[i].root || pick.repair != rows[i].repair)

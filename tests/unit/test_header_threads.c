@@ -54,7 +54,7 @@ static int publish(struct board *board, uint32_t next)
     uint64_t cell = cell_for(next - 1);
 
     memcpy(board->bytes + CELLS_AT + 8 * (uint64_t)(next - 1 - FIRST), &cell, sizeof cell);
-    return cellar_header_publish(&board->header, CELLAR_PAIR_PROCESS, &state, key_for(board, next));
+    return cellar_header_publish(&board->header, &state, key_for(board, next));
 }
 
 #define NEEDS(condition)                                                                                               \
@@ -112,7 +112,7 @@ static void open_board(struct board *board)
     assert_done(cellar_header_open(&board->header, board->device, base, false));
     support_bytes(1, board->keys[0].bytes, CELLAR_KEY_BYTES);
     support_bytes(2, board->keys[1].bytes, CELLAR_KEY_BYTES);
-    assert_done(cellar_header_publish(&board->header, CELLAR_PAIR_PROCESS, &empty, &board->keys[0]));
+    assert_done(cellar_header_publish(&board->header, &empty, &board->keys[0]));
 }
 
 /* with_key: one reader in three has the key that the writer uses half of the time. */
@@ -160,7 +160,7 @@ static void *publish_durable(void *user)
     for (uint32_t i = 1; i <= PUBLICATIONS; i++) {
         struct cellar_state state = {.next_index = FIRST + i, .root_index = i};
 
-        if (cellar_header_publish(&board->header, CELLAR_PAIR_DISK, &state, NULL) != 0)
+        if (cellar_header_persist(&board->header, &state) != 0)
             return board;
     }
     return NULL;

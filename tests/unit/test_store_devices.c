@@ -113,7 +113,8 @@ static void test_first_cell(void **state)
     assert_done(cellar_writer_create_on(stage.device, &config, NULL, &writer));
     store_close(writer);
     assert_done(cellar_device_read(stage.memory, bytes, 1 << 20, 0));
-    for (size_t i = 160; i < CELLAR_BYTES_PER_CELL_MAX; i++)
+    store_assert_marks(bytes);
+    for (size_t i = CELLAR_HEADER_BYTES; i < CELLAR_BYTES_PER_CELL_MAX; i++)
         assert_int_equal(bytes[i], 0);
     assert_int_equal(bytes[CELLAR_BYTES_PER_CELL_MAX], 0xee); /* and the rest is left alone */
     free(bytes);

@@ -243,7 +243,7 @@ static void test_create_on_needs_an_empty_device(void **state)
     struct cellar_writer_options options = {.diagnostic = &diagnostic};
 
     (void)state;
-    assert_done(cellar_device_open_memory(NULL, 1, 1 << 20, &device));
+    assert_done(cellar_device_open_memory("x", 1, 1 << 20, &device));
     assert_result(cellar_writer_create_on(device, &config, &options, &writer), -EEXIST);
     assert_int_equal(diagnostic.error, -EEXIST);
     assert_done(cellar_device_lock(device, CELLAR_LOCK_WRITER)); /* it has let go of it */

@@ -17,6 +17,13 @@ static struct cellar_recovery reopen(struct store_fixture *f, struct cellar_writ
     return recovery;
 }
 
+/* The writer ends here, and the machine goes down: what was stored is there, but nothing says so. */
+static void crash(struct store_fixture *f, struct cellar_writer *writer)
+{
+    cellar_writer_abandon(writer);
+    store_lose_power(f);
+}
+
 static void assert_recovery(const struct cellar_recovery *recovery, enum cellar_found found, uint32_t next_index,
                             uint32_t root_index, uint32_t skipped_cells, bool root_dropped)
 {
@@ -27,7 +34,7 @@ static void assert_recovery(const struct cellar_recovery *recovery, enum cellar_
     assert_int_equal(recovery->root_dropped, root_dropped);
 }
 
-/* ---- the last writer ended without closing ---- */
+/* ---- the machine went down under the last writer (its process alone: test_writer_marks.c) ---- */
 
 static void test_abandoned_at_each_stage(void **state)
 {
@@ -36,20 +43,20 @@ static void test_abandoned_at_each_stage(void **state)
     struct cellar_recovery recovery;
     struct cellar_snapshot snapshot;
 
-    cellar_writer_abandon(writer); /* nothing was done */
+    crash(f, writer); /* nothing was done */
     recovery = reopen(f, &writer);
     assert_recovery(&recovery, CELLAR_FOUND_CLEAN, 8, 0, 0, false);
 
     store_append(writer, 4); /* not committed */
     assert_done(cellar_writer_set_root(writer, 9));
-    cellar_writer_abandon(writer);
+    crash(f, writer);
     recovery = reopen(f, &writer);
     assert_recovery(&recovery, CELLAR_FOUND_CLEAN, 8, 0, 0, false);
 
     store_append(writer, 4); /* flushed */
     assert_done(cellar_writer_set_root(writer, 10));
     assert_done(cellar_writer_flush(writer));
-    cellar_writer_abandon(writer);
+    crash(f, writer);
     recovery = reopen(f, &writer);
     assert_recovery(&recovery, CELLAR_FOUND_CLEAN, 12, 10, 0, false);
 
@@ -57,7 +64,7 @@ static void test_abandoned_at_each_stage(void **state)
     assert_done(cellar_writer_set_root(writer, 16));
     assert_done(cellar_writer_commit(writer));
     store_append(writer, 3);
-    cellar_writer_abandon(writer);
+    crash(f, writer);
     recovery = reopen(f, &writer);
     assert_recovery(&recovery, CELLAR_FOUND_UNFLUSHED, 17, 10, 5, true);
     assert_int_equal(recovery.disk_next_index, 12);
@@ -68,7 +75,7 @@ static void test_abandoned_at_each_stage(void **state)
     assert_int_equal(cellar_writer_next(writer), 17);
     assert_int_equal(cellar_writer_root(writer), 10);
 
-    cellar_writer_abandon(writer); /* right after the recovery: it is durable */
+    crash(f, writer); /* right after the recovery: it is durable */
     recovery = reopen(f, &writer);
     assert_recovery(&recovery, CELLAR_FOUND_CLEAN, 17, 10, 0, false);
     assert_int_equal(store_append(writer, 2), 17); /* skipped cells are never used again */
@@ -94,7 +101,7 @@ static void test_abandoned_with_another_root(void **state)
         assert_done(cellar_writer_flush(writer));
         assert_done(cellar_writer_set_root(writer, roots[i]));
         assert_done(cellar_writer_commit(writer));
-        cellar_writer_abandon(writer);
+        crash(f, writer);
         store_assert_pair(f, CELLAR_PROCESS_1, 16, roots[i]);
         recovery = reopen(f, &writer);
         assert_recovery(&recovery, CELLAR_FOUND_UNFLUSHED, 16, 12, 0, true);
@@ -117,7 +124,7 @@ static void test_abandoned_with_the_same_root(void **state)
     assert_done(cellar_writer_flush(writer));
     store_append(writer, 6);
     assert_done(cellar_writer_commit(writer));
-    cellar_writer_abandon(writer);
+    crash(f, writer);
     recovery = reopen(f, &writer);
     assert_recovery(&recovery, CELLAR_FOUND_UNFLUSHED, 18, 9, 6, false);
     store_close(writer);
@@ -478,6 +485,7 @@ static void test_no_stores(void **state)
         assert_no_store(f, CELLAR_AT_BYTES_PER_CELL);
     }
     put_u32(f, CELLAR_AT_BYTES_PER_CELL, BYTES_PER_CELL);
+    put_u32(f, CELLAR_AT_CONFIG_CHECK, 0); /* from here on it would be the check that fails */
     for (size_t i = 0; i < SUPPORT_COUNT(bad_max_indices); i++) {
         put_u32(f, CELLAR_AT_MAX_INDEX, bad_max_indices[i]);
         assert_no_store(f, CELLAR_AT_MAX_INDEX);

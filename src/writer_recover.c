@@ -1,0 +1,196 @@
+/*
+ * writer_recover.c - brings what a file says to the state that a writer goes on with.
+ *
+ * The decision is cellar_pick_writer's. Each step here leaves at least one whole slot in each pair, also if the next
+ * step never happens; a device or a process that dies between any two of them leads the next opening to the same
+ * root and next index:
+ *   1. What may not be durable though it reads as written is written once more, as it is, and made durable.
+ *   2. The binding is voided, unless the committed state is what is adopted: from here on the boot mark says nothing.
+ *      Else it is stored for the slot in force: it may be the other's, which step 3 overwrites.
+ *   3. The process-sync slot that is broken or older is made like the one in force.
+ *   4. The disk-sync slots are raised: to the state in force of their pair, or to that state with the larger next index
+ *      where committed cells are skipped. One slot at a time, and the other is durable then; see raise_disk.
+ *   5. The marks of the last writer go: SUSPECT (step 2 has taken the state that it warned of out of reach), RETIRED,
+ *      SYNCING. The boot mark and the check of the config are stored.
+ *   6. The adopted state is published under the new key, and bound.
+ * That is no barrier where everything committed is adopted and the disk-sync slots agree, one after a power loss.
+ */
+#include "base/bytes.h"
+#include "device/device.h"
+#include "store_internal.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* Dirties the pages of [from, end) of the window, changing no byte. */
+static void touch_pages(unsigned char *window, uint64_t from, uint64_t end)
+{
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    for (uint64_t at = from; at < end; at = at / page_bytes * page_bytes + page_bytes) {
+        atomic_uchar *byte = (atomic_uchar *)(window + at);
+
+        atomic_fetch_or_explicit(byte, 0, memory_order_relaxed);
+    }
+}
+
+/* Writes [from, end) of the device as it is. */
+static int write_again(struct cellar_device *device, uint64_t from, uint64_t end)
+{
+    unsigned char bytes[4096];
+
+    while (from < end) {
+        size_t step = end - from < sizeof bytes ? (size_t)(end - from) : sizeof bytes;
+        struct iovec part = {.iov_base = bytes, .iov_len = step};
+        int error = cellar_device_read(device, bytes, step, from);
+
+        if (error == 0)
+            error = cellar_device_write(device, &part, 1, from);
+        if (error != 0)
+            return error;
+        from += step;
+    }
+    return 0;
+}
+
+/* Step 1. */
+static int rewrite_cells(const struct cellar_writer *writer, const struct cellar_pick *pick)
+{
+    struct cellar_ground *ground = writer->ground;
+    uint64_t from = (uint64_t)pick->rewrite_index * writer->config.bytes_per_cell;
+    uint64_t end = (uint64_t)pick->adopted.next_index * writer->config.bytes_per_cell;
+    int error = 0;
+
+    if (from >= end)
+        return 0;
+    if (ground->window != NULL)
+        touch_pages(ground->window, from, end);
+    else
+        error = write_again(ground->device, from, end);
+    return error == 0 ? cellar_header_barrier(&ground->header, end) : error;
+}
+
+/* Step 2, the other way: a binding to the slot that step 3 overwrites (a writer died between #1 and the binding)
+ * becomes one to the slot in force. */
+static int rebind(const struct cellar_writer *writer, const struct cellar_evidence *evidence,
+                  const struct cellar_pick *pick)
+{
+    uint64_t keyed = pick->whole ? evidence->slots[(int)CELLAR_PROCESS_1 + pick->process_in_force].keyed : 0;
+
+    if (!pick->whole || keyed == evidence->extension.binding)
+        return 0;
+    return cellar_header_store_word(&writer->ground->header, CELLAR_AT_BINDING, keyed);
+}
+
+/* Step 3. A pair that is broken altogether is mended by step 6. */
+static int repair_process(const struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
+                          const struct cellar_pick *pick)
+{
+    enum cellar_slot_name good = (enum cellar_slot_name)((int)CELLAR_PROCESS_1 + pick->process_in_force);
+    enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_PROCESS_2 - pick->process_in_force);
+
+    if (pick->process_in_force < 0 || (pick->repair & (CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2)) == 0)
+        return 0;
+    return cellar_header_repair(&writer->ground->header, other, header + cellar_slot_offset(good));
+}
+
+/*
+ * Step 4. A slot may be stored only while the other is whole on the disk. A writer of Cellar's leaves behind:
+ *   - two whole slots: the one in force may be on its way: from a flush where they differ, from an opening that raised
+ *     them where they agree. A barrier, unless the device says that what is read is on the medium;
+ *   - one broken slot: the one in force is durable.
+ * What is stored last stays pending, which the next barrier ends.
+ */
+static int raise_disk(const struct cellar_writer *writer, const unsigned char found[CELLAR_HEADER_BYTES],
+                      const struct cellar_evidence *evidence, const struct cellar_pick *pick)
+{
+    struct cellar_header *header = &writer->ground->header;
+    enum cellar_slot_name in_force = (enum cellar_slot_name)((int)CELLAR_DISK_1 + pick->disk_in_force);
+    enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_DISK_2 - pick->disk_in_force);
+    const struct cellar_state *target = pick->found == CELLAR_FOUND_UNFLUSHED ? &pick->adopted : &pick->disk;
+    uint64_t end_bytes = (uint64_t)pick->disk.next_index * writer->config.bytes_per_cell;
+    unsigned char slot[CELLAR_SLOT_BYTES];
+    bool stale_other, stale_in_force;
+    int error = 0;
+
+    cellar_slot_encode(target, NULL, slot);
+    stale_in_force = memcmp(slot, found + cellar_slot_offset(in_force), sizeof slot) != 0;
+    stale_other = memcmp(slot, found + cellar_slot_offset(other), sizeof slot) != 0;
+    if (!stale_in_force && !stale_other)
+        return 0;
+    if (evidence->slots[other].valid && !pick->fresh && ((pick->repair & (1u << other)) != 0 || stale_in_force))
+        error = cellar_header_barrier(header, end_bytes);
+    if (error == 0 && stale_other)
+        error = cellar_header_repair(header, other, slot);
+    if (error == 0 && stale_in_force)
+        error = cellar_header_barrier(header, end_bytes);
+    if (error == 0 && stale_in_force)
+        error = cellar_header_repair(header, in_force, slot);
+    header->disk_pending = true;
+    return error;
+}
+
+/* Step 5. */
+static int store_marks(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
+                       const struct cellar_evidence *evidence, const struct cellar_pick *pick)
+{
+    struct cellar_header *to = &writer->ground->header;
+    const uint32_t passing = CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED | CELLAR_FLAG_SYNCING;
+    unsigned char check[4];
+    int error = 0;
+
+    if (evidence->extension.config_check == 0) {
+        cellar_store_le32(check, cellar_config_hash(header));
+        error = cellar_header_store(to, CELLAR_AT_CONFIG_CHECK, check, sizeof check);
+    }
+    if (error == 0 && evidence->extension.confirmed_next != pick->confirmed_index && to->incarnation != 0)
+        error = cellar_header_store_word(to, CELLAR_AT_CONFIRMED, pick->confirmed_index);
+    if (error == 0)
+        error = cellar_header_store_flags(to, to->flags & ~passing);
+    if (error == 0 && evidence->extension.boot_mark != to->incarnation)
+        error = cellar_header_store_word(to, CELLAR_AT_BOOT_MARK, to->incarnation);
+    return error;
+}
+
+int cellar_writer_recover(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
+                          const struct cellar_evidence *evidence, const struct cellar_pick *pick)
+{
+    struct cellar_header *to = &writer->ground->header;
+    int error;
+
+    cellar_header_start_marks(to, evidence->incarnation, evidence->extension.flags);
+    error = rewrite_cells(writer, pick);
+    if (error == 0 && !pick->whole && evidence->extension.binding != 0)
+        error = cellar_header_store_word(to, CELLAR_AT_BINDING, 0);
+    if (error == 0)
+        error = rebind(writer, evidence, pick);
+    if (error == 0)
+        error = repair_process(writer, header, pick);
+    if (error == 0)
+        error = raise_disk(writer, header, evidence, pick);
+    if (error == 0)
+        error = store_marks(writer, header, evidence, pick);
+    if (error == 0)
+        error = cellar_header_publish(to, &pick->adopted, &writer->key);
+    return error;
+}
+
+void cellar_writer_report(struct cellar_writer *writer, const struct cellar_pick *pick)
+{
+    bool committed = pick->found == CELLAR_FOUND_COMMITTED;
+
+    writer->recovery = (struct cellar_recovery){
+        .found = pick->found,
+        .disk_next_index = pick->disk.next_index,
+        .disk_root_index = pick->disk.root_index,
+        .process_next_index = pick->process.next_index,
+        .process_root_index = pick->process.root_index,
+        .skipped_cells = committed ? 0 : pick->adopted.next_index - pick->disk.next_index,
+        .root_dropped = pick->found == CELLAR_FOUND_UNFLUSHED && pick->process.root_index != pick->disk.root_index,
+        .next_index = pick->adopted.next_index,
+        .root_index = pick->adopted.root_index,
+        .repaired_slots = pick->repair,
+        .suspect = pick->suspect,
+        .rewritten_cells = pick->adopted.next_index - pick->rewrite_index,
+    };
+}
