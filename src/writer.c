@@ -122,7 +122,7 @@ static int pour_reservations(struct cellar_writer *writer)
             cellar_cells_write(&writer->ground->cells, offset_of(writer, r->first_index), r->bytes, r->length_bytes);
 
         if (error != 0)
-            return cellar_writer_poison(writer, error);
+            return error == -ENOMEM ? error : cellar_writer_poison(writer, error);
     }
     return 0;
 }
@@ -324,6 +324,7 @@ int cellar_writer_commit(struct cellar_writer *writer)
         if (error != 0)
             return error;
         cellar_writer_drop_reservations(writer);
+        cellar_cells_fail(&writer->ground->cells, 0);
     }
     error = cellar_cells_commit(&writer->ground->cells);
     if (error == 0)
@@ -345,6 +346,7 @@ int cellar_writer_rollback(struct cellar_writer *writer)
         return error;
     cellar_writer_drop_reservations(writer);
     cellar_cells_discard(&writer->ground->cells);
+    cellar_cells_fail(&writer->ground->cells, 0);
     writer->alloc.next_index = state.next_index;
     writer->root_index = state.root_index;
     return 0;
@@ -499,8 +501,8 @@ void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *
 
 struct cellar_snapshot cellar_writer_snapshot(struct cellar_writer *writer)
 {
-    if (writer->reservations != NULL)
-        (void)pour_reservations(writer); /* a failure poisons, and comes out at the next call */
+    /* What can't be poured now can't be read: better an error than other bytes. */
+    cellar_cells_fail(&writer->ground->cells, pour_reservations(writer));
     return cellar_ground_snapshot(
         writer->ground, writer->config.bytes_per_cell,
         &(struct cellar_state){.next_index = writer->alloc.next_index, .root_index = writer->root_index});

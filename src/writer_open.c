@@ -190,7 +190,9 @@ static int open_as(struct cellar_writer *writer, const struct cellar_config *exp
     if (error != 0)
         return error;
     error = cellar_device_lock(writer->ground->device, CELLAR_LOCK_WRITER);
-    if (error == 0 && cellar_file_is_at(writer->ground->device, writer->path) != 0)
+    if (error == 0)
+        error = cellar_file_is_at(writer->ground->device, writer->path);
+    if (error == CELLAR_NONE)
         error = -ESTALE;
     if (error == 0 && (writer->real_path = realpath(writer->path, NULL)) == NULL)
         error = -errno;

@@ -29,7 +29,9 @@ int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
 
     if (error == 0 && (writer->real_path == NULL || writer->compat))
         error = -ENOTSUP;
-    if (error == 0 && cellar_file_is_at(writer->ground->device, writer->real_path) != 0)
+    if (error == 0)
+        error = cellar_file_is_at(writer->ground->device, writer->real_path);
+    if (error == CELLAR_NONE)
         error = -ESTALE;
     if (error == 0)
         error = cellar_ground_new(writer->fork_page, &fresh);

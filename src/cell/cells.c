@@ -150,6 +150,8 @@ int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer,
         return 0;
     }
     error = check_fork(cells);
+    if (error == 0)
+        error = atomic_load_explicit(&cells->failure, memory_order_relaxed);
     if (error != 0)
         return error;
     if (cells->pipeline == NULL)
@@ -158,6 +160,11 @@ int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer,
     error = cellar_pipeline_read(cells->pipeline, offset, buffer, length_bytes);
     leave(cells);
     return error;
+}
+
+void cellar_cells_fail(struct cellar_cells *cells, int error)
+{
+    atomic_store_explicit(&cells->failure, error, memory_order_relaxed);
 }
 
 int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes)

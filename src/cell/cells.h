@@ -32,6 +32,7 @@ struct cellar_cells {
     struct cellar_cells_handle *handles; /* on the pages path: a reader's CELLAR_CELLS_HANDLES, a writer's one */
     int handle_count;
     const struct cellar_fork_page *fork_page; /* the handle's; NULL: not watched */
+    atomic_int failure;                       /* what every read gives; 0: bytes */
 };
 
 /* Without a window every call in a child after fork is CELLAR_EFORKED: a lock may have been held by a thread that is
@@ -49,6 +50,9 @@ void cellar_cells_set_committed(struct cellar_cells *cells, uint64_t offset);
 
 int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes);
 int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes);
+
+/* A writer's cells lack what was to be written: from now on every read gives error, until it is 0 again. */
+void cellar_cells_fail(struct cellar_cells *cells, int error);
 
 /* What was written reaches the device (not yet the disk), as publishing it needs. Nothing to do with a window. */
 int cellar_cells_commit(struct cellar_cells *cells);

@@ -482,17 +482,14 @@ int cellar_device_trim(struct cellar_device *device, uint64_t size_bytes)
 int cellar_device_lock(struct cellar_device *device, enum cellar_device_lock lock)
 {
     uint64_t token = 0;
-    int error = 0;
+    int error = device->ops->lock != NULL ? -EINTR : 0;
 
     if (device->forgotten)
         return CELLAR_EFORKED;
     if (lock == CELLAR_LOCK_WRITER && device->locked)
         return CELLAR_EBUSY; /* a lock of the device's may not tell two users of one handle apart */
-    if (device->ops->lock != NULL) {
-        do
-            error = device->ops->lock(device->state, lock, &token);
-        while (error == -EINTR);
-    }
+    while (error == -EINTR)
+        error = device->ops->lock(device->state, lock, &token);
     if (error != 0)
         return error;
     if (lock == CELLAR_LOCK_WRITER) {
@@ -504,11 +501,11 @@ int cellar_device_lock(struct cellar_device *device, enum cellar_device_lock loc
 
 int cellar_device_unlock(struct cellar_device *device, enum cellar_device_lock lock)
 {
-    int error = 0;
+    int error = device->ops->unlock != NULL ? -EINTR : 0;
 
     if (device->forgotten)
         return CELLAR_EFORKED;
-    if (device->ops->unlock != NULL)
+    while (error == -EINTR)
         error = device->ops->unlock(device->state, lock, device->token);
     if (lock == CELLAR_LOCK_WRITER) {
         device->token = 0;

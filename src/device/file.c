@@ -62,8 +62,11 @@ static bool flags_are_valid(int flags)
 static int open_typed(const char *path, int system_flags, unsigned mode, mode_t type, int *ret_fd)
 {
     struct stat status;
-    int no = 0, error = 0, fd = open(path, system_flags | O_NONBLOCK, (mode_t)mode);
+    int no = 0, error = 0, fd;
 
+    do
+        fd = open(path, system_flags | O_NONBLOCK, (mode_t)mode);
+    while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return -errno;
     if (fstat(fd, &status) != 0)
@@ -92,11 +95,14 @@ static mode_t type_of(enum cellar_file_kind kind)
     return kind == CELLAR_FILE_BLOCK || kind == CELLAR_FILE_BLOCK_DIRECT ? S_IFBLK : S_IFREG;
 }
 
-static bool same_file(int fd, int other_fd)
+/* 0, or -ESTALE: they are two files. */
+static int compare_files(int fd, int other_fd)
 {
     struct stat a, b;
 
-    return fstat(fd, &a) == 0 && fstat(other_fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    if (fstat(fd, &a) != 0 || fstat(other_fd, &b) != 0)
+        return -errno;
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino ? 0 : -ESTALE;
 }
 
 /*
@@ -115,9 +121,10 @@ static int open_again(const struct cellar_file *file, int more_flags, int *ret_f
                            type_of(file->kind), &fd);
     if (error != 0)
         return error == -ENOENT ? -ESTALE : error;
-    if (!same_file(file->fd, fd)) {
+    error = compare_files(file->fd, fd);
+    if (error != 0) {
         close(fd);
-        return -ESTALE;
+        return error;
     }
     *ret_fd = fd;
     return 0;

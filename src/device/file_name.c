@@ -133,7 +133,9 @@ static int open_folder_of(const char *path, int *ret_fd)
 
     if (copy == NULL)
         return -ENOMEM;
-    fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    do
+        fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
     free(copy);
     if (fd < 0)
         return -errno;
@@ -147,39 +149,55 @@ static int sync_folder(int fd)
     return fsync(fd) == 0 || errno == EINVAL ? 0 : -errno;
 }
 
-/* rename that never replaces. */
-static int rename_new(const char *from, const char *to)
+/* rename that never replaces. *ret_renamed becomes true where the name is given. */
+static int rename_new(const char *from, const char *to, bool *ret_renamed)
 {
-    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) {
+        *ret_renamed = true;
         return 0;
+    }
     if (errno != EINVAL && errno != ENOSYS)
         return -errno;
     if (link(from, to) != 0)
         return -errno;
+    *ret_renamed = true;
     (void)unlink(from); /* it has its name; a second one that stays is dropped by the next maker */
     return 0;
 }
 
 /*
  * rename over the file of replaced and no other: the names are exchanged, then the hidden one must name the old file,
- * else they are exchanged back. Where the file system can't exchange, the path is looked at just before.
+ * else they are exchanged back. Where the file system can't exchange, the path is looked at just before. *ret_renamed
+ * becomes true where the name is given, also with an error: the exchange that failed was the one back.
  */
-static int rename_over(const char *hidden, const char *path, const struct cellar_device *replaced)
+static int rename_over(const char *hidden, const char *path, const struct cellar_device *replaced, bool *ret_renamed)
 {
+    int result;
+
     if (renameat2(AT_FDCWD, hidden, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
-        if (cellar_file_is_at(replaced, hidden) == 0) {
+        result = cellar_file_is_at(replaced, hidden);
+        *ret_renamed = result == 0;
+        if (result == 0) {
             (void)unlink(hidden); /* one that stays is a leftover for the next maker */
             return 0;
         }
-        return renameat2(AT_FDCWD, hidden, AT_FDCWD, path, RENAME_EXCHANGE) == 0 ? -ESTALE : -errno;
+        if (renameat2(AT_FDCWD, hidden, AT_FDCWD, path, RENAME_EXCHANGE) != 0) {
+            *ret_renamed = true; /* and the hidden name is that of a file that is somebody's, and stays */
+            return -errno;
+        }
+        return result < 0 ? result : -ESTALE;
     }
     if (errno == ENOENT)
         return -ESTALE;
     if (errno != EINVAL && errno != ENOSYS)
         return -errno;
-    if (cellar_file_is_at(replaced, path) != 0)
-        return -ESTALE;
-    return rename(hidden, path) == 0 ? 0 : -errno;
+    result = cellar_file_is_at(replaced, path);
+    if (result != 0)
+        return result < 0 ? result : -ESTALE;
+    if (rename(hidden, path) != 0)
+        return -errno;
+    *ret_renamed = true;
+    return 0;
 }
 
 int cellar_file_publish(struct cellar_device *device, const char *path, const struct cellar_device *replaced,
@@ -195,14 +213,15 @@ int cellar_file_publish(struct cellar_device *device, const char *path, const st
     if (error == 0)
         error = open_folder_of(path, &folder); /* before: a name that can't be made durable is not given */
     if (error == 0)
-        error = replaced != NULL ? rename_over(hidden, path, replaced) : rename_new(hidden, path);
-    if (error == 0) {
-        *ret_renamed = true;
+        error =
+            replaced != NULL ? rename_over(hidden, path, replaced, ret_renamed) : rename_new(hidden, path, ret_renamed);
+    if (*ret_renamed) {
         free(file->path);
         file->path = name;
         name = NULL;
-        error = sync_folder(folder);
     }
+    if (error == 0)
+        error = sync_folder(folder);
     if (folder >= 0)
         close(folder);
     free(hidden);
