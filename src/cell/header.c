@@ -117,13 +117,25 @@ static int store_slot(struct cellar_header *header, enum cellar_slot_name name, 
     return cellar_header_store(header, cellar_slot_offset(name), slot, CELLAR_SLOT_BYTES);
 }
 
+/*
+ * The first word last. A writer that died in the middle of a slot left a part of its hash there; a slot that is mended
+ * from its beginning would for a moment have a plain hash that holds beside half of a keyed one, and whoever dies then
+ * leaves a slot that is of no key.
+ */
 int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot)
 {
+    const unsigned char *bytes = slot;
+    uint64_t offset = cellar_slot_offset(name);
     int error = enter(header);
 
     if (error != 0)
         return error;
-    error = store_slot(header, name, slot);
+    if (header->window == NULL) {
+        error = store_slot(header, name, slot);
+    } else {
+        cellar_header_store_window(header->window, offset + 8, bytes + 8, CELLAR_SLOT_BYTES - 8);
+        cellar_header_store_window(header->window, offset, bytes, 8);
+    }
     leave(header);
     return error;
 }
