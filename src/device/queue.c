@@ -96,8 +96,10 @@ static void give_threads(struct cellar_queue *queue, struct cellar_requests *req
     struct cellar_request *request;
     int error = cellar_threads_give(queue->threads, requests);
 
-    while ((request = cellar_requests_pop(requests)) != NULL)
+    while ((request = cellar_requests_pop(requests)) != NULL) {
+        request->untouched = request->moved_bytes == 0;
         complete(done, request, error);
+    }
 }
 
 /* Starts all of start, each where it belongs; what ends at once goes to done. */
@@ -109,7 +111,7 @@ static void launch(struct cellar_queue *queue, struct cellar_requests *start, st
     while ((request = cellar_requests_pop(start)) != NULL) {
         int error = 0;
 
-        request->begun = false;
+        request->begun = request->untouched = false;
         request->moved_bytes = 0;
         if (request->part_count < 1 || request->part_count > IOV_MAX) {
             complete(done, request, -EINVAL);

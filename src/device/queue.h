@@ -47,6 +47,7 @@ struct cellar_request {
      * each part of a read is of whole blocks. Bounds of a write are checked before it starts. Counted in the device's
      * counters as those calls are. */
     int result;
+    bool untouched; /* nothing of it was even tried: there was no thread for it (the result says why) */
 
     /* The queue's own. */
     bool begun;           /* cellar_device_begin said that it may */

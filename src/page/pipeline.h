@@ -19,6 +19,7 @@ struct cellar_eager {
     size_t pages_max;              /* of one write */
     uint64_t first_page, end_page; /* complete pages, one behind the other, that have not been started */
     uint64_t sent_end;             /* behind the last byte that was sent, since the last commit */
+    bool stopped;                  /* there are no threads to be had: no more is begun */
 };
 
 struct cellar_pipeline {

@@ -46,6 +46,8 @@ static int prepare(struct cellar_pipeline *pipeline)
     struct cellar_eager *eager = &pipeline->eager;
     unsigned count = pipeline->options.eager_writes;
 
+    if (eager->stopped)
+        return -EAGAIN;
     if (eager->queue != NULL)
         return 0;
     if (eager->writes == NULL) {
@@ -83,7 +85,9 @@ static void take_in(struct cellar_pipeline *pipeline, bool wait)
         uint64_t end = (write->first_page + write->page_count) << pipeline->pending.page_shift;
 
         next = request->next;
-        if (request->result != 0 && pipeline->poison == 0) {
+        if (request->untouched) {
+            eager->stopped = true; /* as it was pending before, it waits for commit */
+        } else if (request->result != 0 && pipeline->poison == 0) {
             pipeline->poison = request->result;
             cellar_cache_clear_lines(pipeline->front.cache); /* the inline gets are not to answer any more */
         }
@@ -113,6 +117,8 @@ static int start(struct cellar_pipeline *pipeline)
     struct cellar_eager_write *write = eager->writes_free;
     size_t page_count = eager->pages_max;
 
+    if (eager->stopped)
+        return -EAGAIN;
     if (write->parts == NULL)
         write->parts = malloc(eager->pages_max * sizeof *write->parts);
     if (write->parts == NULL)
