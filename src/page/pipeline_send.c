@@ -205,7 +205,7 @@ int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint6
     struct cellar_pool *pool = pipeline->front.cache->pool;
     uint64_t version = pool->version;
     size_t count;
-    bool any;
+    bool any = false;
     int error = pipeline->fixed > 0 ? CELLAR_EPINNED : 0;
 
     if (error == 0 && pipeline->eager.queue != NULL && pool->process != getpid())
@@ -215,14 +215,16 @@ int cellar_pipeline_send(struct cellar_pipeline *pipeline, uint64_t start, uint6
     if (error != 0)
         return error;
     pthread_mutex_lock(&pipeline->commit_lock);
-    any = adopt_eager(pipeline);
     count = cellar_pending_collect(&pipeline->pending, start, end);
-    if (count > 0 && pipeline->options.place_new != NULL) {
-        error = cellar_pipeline_send_placed(pipeline, count, version + 1);
-    } else if (count > 0) {
+    if (pipeline->options.place_new != NULL) {
+        if (count > 0)
+            error = cellar_pipeline_send_placed(pipeline, count, version + 1);
+    } else {
         error = keep_pages(pipeline, count, start, end);
-        if (error == 0)
+        if (error == 0) { /* else nothing has happened, and what went out eagerly is in no version either */
+            any = adopt_eager(pipeline);
             error = send_runs(pipeline, count, start, end, version + 1, &any);
+        }
     }
     any = any || (count > 0 && error == 0);
     if (any || pool->shared)
