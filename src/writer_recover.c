@@ -7,7 +7,7 @@
  *   1. What may not be durable though it reads as written is written once more, as it is, and made durable.
  *   2. The binding is voided, unless the committed state is what is adopted: from here on the boot mark says nothing.
  *      Else it is stored for the slot in force: it may be the other's, which step 3 overwrites.
- *   3. The process-sync slot that is broken or older is made like the one in force.
+ *   3. The process-sync slot that is not the same bytes as the one in force is made so.
  *   4. The disk-sync slots are raised: to the state in force of their pair, or to that state with the larger next index
  *      where committed cells are skipped. One slot at a time, and the other is durable then; see raise_disk.
  *   5. The marks of the last writer go: SUSPECT (step 2 has taken the state that it warned of out of reach), RETIRED,
@@ -82,14 +82,19 @@ static int rebind(const struct cellar_writer *writer, const struct cellar_eviden
     return cellar_header_store_word(&writer->ground->header, CELLAR_AT_BINDING, keyed);
 }
 
-/* Step 3. A pair that is broken altogether is mended by step 6. */
+/*
+ * Step 3. Both slots are the same bytes after it, keyed hash included: step 6 stores #1 first, and until the binding
+ * follows it must be that of #2. Two slots of one state under two keys are left by a writer that died in step 6. A pair
+ * that is broken altogether is mended by step 6.
+ */
 static int repair_process(const struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
                           const struct cellar_pick *pick)
 {
     enum cellar_slot_name good = (enum cellar_slot_name)((int)CELLAR_PROCESS_1 + pick->process_in_force);
     enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_PROCESS_2 - pick->process_in_force);
 
-    if (pick->process_in_force < 0 || (pick->repair & (CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2)) == 0)
+    if (pick->process_in_force < 0 ||
+        memcmp(header + cellar_slot_offset(good), header + cellar_slot_offset(other), CELLAR_SLOT_BYTES) == 0)
         return 0;
     return cellar_header_repair(&writer->ground->header, other, header + cellar_slot_offset(good));
 }
@@ -107,7 +112,7 @@ static int raise_disk(const struct cellar_writer *writer, const unsigned char fo
     struct cellar_header *header = &writer->ground->header;
     enum cellar_slot_name in_force = (enum cellar_slot_name)((int)CELLAR_DISK_1 + pick->disk_in_force);
     enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_DISK_2 - pick->disk_in_force);
-    const struct cellar_state *target = pick->found == CELLAR_FOUND_UNFLUSHED ? &pick->adopted : &pick->disk;
+    const struct cellar_state *target = pick->found == CELLAR_FOUND_COMMITTED ? &pick->disk : &pick->adopted;
     uint64_t end_bytes = (uint64_t)pick->disk.next_index * writer->config.bytes_per_cell;
     unsigned char slot[CELLAR_SLOT_BYTES];
     bool stale_other, stale_in_force;

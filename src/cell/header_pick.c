@@ -130,6 +130,25 @@ static void plan_rewrite(const struct cellar_evidence *evidence, struct cellar_p
         pick->confirmed_index = confirmed;
 }
 
+/*
+ * The state is not whole: cells that any slot counts are never used again, also where the slot in force says less. After
+ * a power loss #1 may be the old one and #2 the new one; the file, which is cut to the adopted next index, must not end
+ * before what #2 says, which stays on the disk for a while.
+ */
+static void skip_cells(const struct cellar_evidence *evidence, struct cellar_pick *pick)
+{
+    for (int name = CELLAR_PROCESS_1; name <= CELLAR_PROCESS_2; name++) {
+        const struct cellar_slot *slot = &evidence->slots[name];
+
+        if (slot->valid && slot->state.next_index > pick->adopted.next_index &&
+            slot->state.next_index <= evidence->file_cells) {
+            pick->adopted.next_index = slot->state.next_index;
+            if (pick->found == CELLAR_FOUND_CLEAN)
+                pick->found = CELLAR_FOUND_UNFLUSHED;
+        }
+    }
+}
+
 static int pick_process(const struct cellar_evidence *evidence, struct cellar_pick *pick,
                         struct cellar_pick_problem *ret_problem)
 {
@@ -152,6 +171,7 @@ static int pick_process(const struct cellar_evidence *evidence, struct cellar_pi
     pick->repair |= pair_repair(slots, CELLAR_PROCESS_1, in_force);
     if (pick->process.next_index < pick->disk.next_index) {
         pick->found = CELLAR_FOUND_DISK_NEWER;
+        skip_cells(evidence, pick);
         return 0;
     }
     pick->adopted.next_index = pick->process.next_index;
@@ -164,6 +184,8 @@ static int pick_process(const struct cellar_evidence *evidence, struct cellar_pi
     } else {
         pick->found = CELLAR_FOUND_UNFLUSHED;
     }
+    if (!pick->whole)
+        skip_cells(evidence, pick);
     return 0;
 }
 

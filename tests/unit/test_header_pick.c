@@ -82,6 +82,19 @@ static struct verdict judge_disk(const struct world *world, const struct cellar_
     return verdict;
 }
 
+/* Cells that a whole slot counts are not used again, whether it is in force or not. */
+static void skip_cells(uint64_t file_cells, const struct cellar_slot *slots, struct verdict *verdict)
+{
+    for (int i = 2; i < 4; i++) {
+        if (slots[i].valid && slots[i].state.next_index <= file_cells &&
+            slots[i].state.next_index > verdict->adopted.next_index) {
+            verdict->adopted.next_index = slots[i].state.next_index;
+            if (verdict->found == CELLAR_FOUND_CLEAN)
+                verdict->found = CELLAR_FOUND_UNFLUSHED;
+        }
+    }
+}
+
 static struct verdict judge_writer(const struct world *world, const struct cellar_slot *slots)
 {
     const struct cellar_slot *disk, *process = slots[2].valid ? &slots[2] : slots[3].valid ? &slots[3] : NULL;
@@ -100,13 +113,12 @@ static struct verdict judge_writer(const struct world *world, const struct cella
     }
     if (process->state.next_index < disk->state.next_index) {
         verdict.found = CELLAR_FOUND_DISK_NEWER; /* what is durable counts: the disk-sync state */
-        return verdict;
-    }
-    if (!states_equal(process->state, disk->state)) {
+    } else if (!states_equal(process->state, disk->state)) {
         verdict.found = CELLAR_FOUND_UNFLUSHED; /* next: the larger one, root: the durable one */
         verdict.adopted.next_index = process->state.next_index;
         verdict.adopted.root_index = disk->state.root_index;
     }
+    skip_cells(world->file_cells, slots, &verdict);
     return verdict;
 }
 

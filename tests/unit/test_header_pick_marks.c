@@ -83,6 +83,14 @@ static struct verdict judge(const struct cellar_evidence *evidence)
                 v.adopted.root_index = process->state.root_index;
         }
     }
+    for (int i = CELLAR_PROCESS_1; process != NULL && !v.whole && i <= CELLAR_PROCESS_2; i++) {
+        uint32_t next = evidence->slots[i].valid ? evidence->slots[i].state.next_index : 0;
+
+        if (next <= FILE_CELLS && next > v.adopted.next_index) {
+            v.adopted.next_index = next;
+            v.found = v.found == CELLAR_FOUND_CLEAN ? CELLAR_FOUND_UNFLUSHED : v.found;
+        }
+    }
     confirmed = confirmed < START ? START : confirmed > v.adopted.next_index ? v.adopted.next_index : confirmed;
     v.rewrite_index = v.adopted.next_index;
     v.confirmed_index = v.whole ? confirmed : START;

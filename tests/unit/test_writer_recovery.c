@@ -180,6 +180,12 @@ static struct expectation expect(const enum content slots[CELLAR_SLOT_COUNT])
     } else if (process < disk) {
         e.found = CELLAR_FOUND_DISK_NEWER;
     }
+    /* Cells that a whole slot counts are not used again, whether it is in force or not. */
+    if (slots[3] != BROKEN && contents[slots[3]].next_index > e.adopted.next_index) {
+        e.adopted.next_index = contents[slots[3]].next_index;
+        if (e.found == CELLAR_FOUND_CLEAN)
+            e.found = CELLAR_FOUND_UNFLUSHED;
+    }
     return e;
 }
 
