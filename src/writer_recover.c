@@ -161,10 +161,13 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
                           const struct cellar_evidence *evidence, const struct cellar_pick *pick)
 {
     struct cellar_header *to = &writer->ground->header;
-    int error;
+    int error = 0;
 
     cellar_header_start_marks(to, evidence->incarnation, evidence->extension.flags);
-    error = rewrite_cells(writer, pick);
+    if ((evidence->extension.flags & (CELLAR_FLAG_SUSPECT | CELLAR_FLAG_SYNCING)) != 0)
+        error = cellar_header_touch(to); /* a slot that reads as stored may not be on its way to the disk any more */
+    if (error == 0)
+        error = rewrite_cells(writer, pick);
     if (error == 0 && !pick->whole && evidence->extension.binding != 0)
         error = cellar_header_store_word(to, CELLAR_AT_BINDING, 0);
     if (error == 0)

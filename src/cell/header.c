@@ -179,9 +179,18 @@ int cellar_header_store_word(struct cellar_header *header, uint64_t offset, uint
     return cellar_header_store(header, offset, bytes, sizeof bytes);
 }
 
+int cellar_header_touch(struct cellar_header *header)
+{
+    unsigned char bytes[4];
+
+    cellar_store_le32(bytes, header->flags);
+    return cellar_header_store(header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+}
+
 void cellar_header_suspect(struct cellar_header *header)
 {
-    (void)!cellar_header_store_flags(header, header->flags | CELLAR_FLAG_SUSPECT);
+    header->flags |= CELLAR_FLAG_SUSPECT;
+    (void)!cellar_header_touch(header);
 }
 
 int cellar_header_begin_sync(struct cellar_header *header)
