@@ -26,6 +26,51 @@ static int memory_size(void *state, uint64_t *ret_size_bytes)
     return 0;
 }
 
+/*
+ * Copies out of, and into, memory that other threads may store into, and load from, at the same time, as the contract
+ * allows. Such bytes come as any mixture of before and after, but it must not be a data race: atomics, in whole words
+ * where the shared memory has them aligned. Acquire and release: who has read a slot in this way reads cells after it
+ * that were written before it, perhaps where they lie.
+ */
+static void copy_out(unsigned char *to, const unsigned char *shared, size_t length_bytes)
+{
+    while (length_bytes > 0) {
+        size_t step =
+            (uintptr_t)shared % sizeof(uint64_t) == 0 && length_bytes >= sizeof(uint64_t) ? sizeof(uint64_t) : 1;
+
+        if (step == sizeof(uint64_t)) {
+            uint64_t word = atomic_load_explicit((const _Atomic uint64_t *)(const void *)shared, memory_order_acquire);
+
+            memcpy(to, &word, sizeof word);
+        } else {
+            *to = atomic_load_explicit((const atomic_uchar *)shared, memory_order_acquire);
+        }
+        to += step;
+        shared += step;
+        length_bytes -= step;
+    }
+}
+
+static void copy_in(unsigned char *shared, const unsigned char *from, size_t length_bytes)
+{
+    while (length_bytes > 0) {
+        size_t step =
+            (uintptr_t)shared % sizeof(uint64_t) == 0 && length_bytes >= sizeof(uint64_t) ? sizeof(uint64_t) : 1;
+
+        if (step == sizeof(uint64_t)) {
+            uint64_t word;
+
+            memcpy(&word, from, sizeof word);
+            atomic_store_explicit((_Atomic uint64_t *)(void *)shared, word, memory_order_release);
+        } else {
+            atomic_store_explicit((atomic_uchar *)shared, *from, memory_order_release);
+        }
+        shared += step;
+        from += step;
+        length_bytes -= step;
+    }
+}
+
 static ssize_t memory_read(void *state, void *buffer, size_t length_bytes, uint64_t offset)
 {
     const struct memory *memory = state;
@@ -35,7 +80,7 @@ static ssize_t memory_read(void *state, void *buffer, size_t length_bytes, uint6
         return 0;
     if (length_bytes > size_bytes - offset)
         length_bytes = (size_t)(size_bytes - offset);
-    memcpy(buffer, memory->bytes + offset, length_bytes);
+    copy_out(buffer, memory->bytes + offset, length_bytes);
     return (ssize_t)length_bytes;
 }
 
@@ -62,7 +107,7 @@ static ssize_t memory_write(void *state, uint64_t token, const struct iovec *par
 
     (void)token;
     for (int i = 0; i < part_count; i++) {
-        memcpy(memory->bytes + offset + done, parts[i].iov_base, parts[i].iov_len);
+        copy_in(memory->bytes + offset + done, parts[i].iov_base, parts[i].iov_len);
         done += (ssize_t)parts[i].iov_len;
     }
     return done;
