@@ -123,8 +123,11 @@ static int raise_disk(const struct cellar_writer *writer, const unsigned char fo
     stale_other = memcmp(slot, found + cellar_slot_offset(other), sizeof slot) != 0;
     if (!stale_in_force && !stale_other)
         return 0;
-    if (evidence->slots[other].valid && !pick->fresh && ((pick->repair & (1u << other)) != 0 || stale_in_force))
-        error = cellar_header_barrier(header, end_bytes);
+    if (evidence->slots[other].valid && !pick->fresh && ((pick->repair & (1u << other)) != 0 || stale_in_force)) {
+        error = cellar_header_touch(header); /* its page may be clean, and not on the disk: a sync that failed */
+        if (error == 0)
+            error = cellar_header_barrier(header, end_bytes);
+    }
     if (error == 0 && stale_other)
         error = cellar_header_repair(header, other, slot);
     if (error == 0 && stale_in_force)
@@ -161,13 +164,10 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
                           const struct cellar_evidence *evidence, const struct cellar_pick *pick)
 {
     struct cellar_header *to = &writer->ground->header;
-    int error = 0;
+    int error;
 
     cellar_header_start_marks(to, evidence->incarnation, evidence->extension.flags);
-    if ((evidence->extension.flags & (CELLAR_FLAG_SUSPECT | CELLAR_FLAG_SYNCING)) != 0)
-        error = cellar_header_touch(to); /* a slot that reads as stored may not be on its way to the disk any more */
-    if (error == 0)
-        error = rewrite_cells(writer, pick);
+    error = rewrite_cells(writer, pick);
     if (error == 0 && !pick->whole && evidence->extension.binding != 0)
         error = cellar_header_store_word(to, CELLAR_AT_BINDING, 0);
     if (error == 0)
