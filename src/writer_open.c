@@ -199,6 +199,10 @@ static int open_as(struct cellar_writer *writer, const struct cellar_config *exp
     if (error == 0)
         error = adopt(writer, expected, kind != CELLAR_FILE_MAPPED || writer->choice == CELLAR_DEVICE_MAPPED,
                       diagnostic_of(options));
+    /* Whoever made this store may have died between giving it its name and making that durable. Once anything has been
+     * flushed into it, somebody came past here, or past the end of a creation. */
+    if (error == 0 && writer->recovery.disk_next_index == cellar_start_index(writer->config.bytes_per_cell))
+        error = cellar_file_settle_name(writer->real_path);
     if (error != 0) {
         cellar_ground_close(writer->ground, false);
         free(writer->real_path);

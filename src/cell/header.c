@@ -8,17 +8,47 @@
  *  2. Cells are stored before the slot that publishes them; they never change after.
  *  3. The next index of a pair never goes back.
  *
- * Why a torn slot can't pass, and cells are there when their slot is:
- *  - Slots are stored and loaded as four aligned 8-byte words, each store a release, each load an acquire. A reader
- *    that sees any word of a publication therefore sees everything that the writer did before it: the cells, and both
- *    slots of the publication before. So a reader that finds #1 half-written finds #2 no older than one publication.
- *  - The words of a slot that a reader collects may come from different publications. Its hash covers the state word;
- *    it holds only if hash and state belong together (12 bytes of BLAKE2b), and then that state was published, with all
- *    its cells, before the word was. A slot whose plain hash holds but whose keyed hash doesn't may be a mixture of two
- *    publications of the same state: another writer is concluded only from two identical reads in a row in which the
- *    other slot says the same, or from many.
- *  - Both slots broken in one look: the reader was overtaken between its two reads. It looks again; only what stays
- *    byte for byte the same, and broken, for a while is CORRUPT.
+ * What is stored and loaded, in the words of C11 (5.1.2.4, 7.17.3):
+ *     a publication   cells: plain stores; then the words 0 1 2 3 of #1, (the binding,) the words 0 1 2 3 of #2:
+ *                     atomic stores of 8 aligned bytes, memory_order_release, in this order
+ *     a look          the words 0 1 2 3 of #1, and where that slot does not do, of #2: atomic loads of the same 8
+ *                     bytes, memory_order_acquire, in this order; then cells: plain loads
+ * Words 0 and 3 and half of word 1 are the plain hash and the state, word 2 and the rest of word 1 the keyed hash.
+ *
+ * (a) The stores into a pair have one order: one thread at a time stores there, and each store happens before the
+ *     next (the same thread; the flush lock; another process: the writer's lock, which is free only when the process
+ *     that had it is gone). So each word's modification order is that order. An acquire load that finds a store
+ *     synchronizes with it, and all that came before that store happens before what the reader does next. If s is
+ *     the last store of all that a reader has found, in any word, then of every word it finds the last store before s,
+ *     or a later one, and never again an older one (coherence).
+ * (b) Cells. A slot is taken only if its plain hash is that of its state: then its words 0, 1 and 3, from whatever
+ *     publications they come, come from ones of that state, but for a chance of 2^-96. The cells below its next were
+ *     stored before any of these words; with (a) the plain stores happen before the plain loads. No cell below a
+ *     published next is stored to again, and the cells beside it are other memory locations, also in the same word or
+ *     cache line: there is no data race. (Recovery's atomic or with zero, which dirties a page, changes no value.)
+ * (c) No way back. Whoever has taken publication k has found a word of it: by (a) every word of #1 is of k or later
+ *     from then on. If #1 is then found torn, one of its words is of some k' > k; both slots of k' - 1 were stored
+ *     before that, and #2 is found as k' - 1, as later, or torn.
+ * (d) Both torn. #1 torn showed a word of k', #2 torn then a word of k' or later: so #1 of k' is complete, and the next
+ *     look finds it, or is overtaken by one more publication. Each look that fails costs the writer a publication. Two
+ *     slots that stay broken, byte for byte the same, for a while are CORRUPT.
+ * (e) Keys. A slot whose plain hash holds and whose keyed hash doesn't may be a mixture, of two publications of the
+ *     same state or of words 0, 1 of one, 2 of the next and 3 of the first. By (a) a reader can't find the latter twice
+ *     without another publication in between, and the former has a twin that differs. So another writer is concluded
+ *     only from two identical reads in a row in which #2 says the same, or from many.
+ *
+ * Between processes. C11 knows the threads of one program. What it takes for more: atomics that are lock-free, and so
+ * address-free (7.17.5, recommended practice; asserted below); one page of the page cache behind all shared mappings of
+ * a file, and caches that are coherent by physical address. A killed process has done every store before some point of
+ * its program and none after it (interrupts are precise), and what it has done all others come to see.
+ * Without a window a slot is one write and one read: any mixture may come of it, which the hash finds; the system calls
+ * keep the order of cells, #1 and #2.
+ *
+ * The flags are stored as 4 bytes and loaded as 8 of which 4 are used: on the machines at hand that is one access, too,
+ * though C11 doesn't say so. They order nothing; a reader looks at RETIRED alone.
+ *
+ * tests/threads/model.c tries every load that (a) allows, tests/threads/litmus.c the machine, tests/threads/deaths.c
+ * every death between two stores.
  */
 #include "cell/header.h"
 
@@ -30,6 +60,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a word of the header is stored and loaded without a lock");
 
 enum {
     SLOT_WORDS = CELLAR_SLOT_BYTES / 8,

@@ -78,6 +78,9 @@ int cellar_file_publish(struct cellar_device *device, const char *path, const st
 /* Removes the hidden file again (creation failed). */
 void cellar_file_discard_hidden(const char *path);
 
+/* Makes it durable that path names the file that it names. 0 also where the folder may not be read. */
+int cellar_file_settle_name(const char *path);
+
 /* 0: path still names the file of this device. CELLAR_NONE: it names another, or nothing. */
 int cellar_file_is_at(const struct cellar_device *device, const char *path);
 

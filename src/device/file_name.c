@@ -149,6 +149,17 @@ static int sync_folder(int fd)
     return fsync(fd) == 0 || errno == EINVAL ? 0 : -errno;
 }
 
+int cellar_file_settle_name(const char *path)
+{
+    int folder, error = open_folder_of(path, &folder);
+
+    if (error != 0)
+        return error == -EACCES ? 0 : error; /* a folder that may be searched but not read can't be synced */
+    error = sync_folder(folder);
+    close(folder);
+    return error;
+}
+
 /* rename that never replaces. *ret_renamed becomes true where the name is given. */
 static int rename_new(const char *from, const char *to, bool *ret_renamed)
 {
