@@ -59,8 +59,8 @@ int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes);
 int cellar_header_begin_sync(struct cellar_header *header);
 int cellar_header_end_sync(struct cellar_header *header, uint32_t confirmed_next);
 
-/* Stores the flags as they are: the header's page is dirty, and the next barrier makes all of it durable. After a failed
- * sync it may be clean though it is not on the disk. */
+/* Stores the flags as they are: the header's page is dirty, and the next barrier makes all of it durable. After a
+ * failed sync it may be clean though it is not on the disk. */
 int cellar_header_touch(struct cellar_header *header);
 
 /* Stores the mark SUSPECT: a sync failed, or may have. Its own failure is nobody's business any more. */

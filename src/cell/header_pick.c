@@ -131,9 +131,9 @@ static void plan_rewrite(const struct cellar_evidence *evidence, struct cellar_p
 }
 
 /*
- * The state is not whole: cells that any slot counts are never used again, also where the slot in force says less. After
- * a power loss #1 may be the old one and #2 the new one; the file, which is cut to the adopted next index, must not end
- * before what #2 says, which stays on the disk for a while.
+ * The state is not whole: cells that any slot counts are never used again, also where the slot in force says less.
+ * After a power loss #1 may be the old one and #2 the new one; the file, which is cut to the adopted next index, must
+ * not end before what #2 says, which stays on the disk for a while.
  */
 static void skip_cells(const struct cellar_evidence *evidence, struct cellar_pick *pick)
 {

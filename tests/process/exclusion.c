@@ -2,6 +2,7 @@
 #include "store_fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -76,6 +77,57 @@ static void test_lock_dies_with_its_process(void **state)
     snapshot = cellar_writer_snapshot(writer);
     store_assert_cells(&snapshot);
     store_close(writer);
+}
+
+/* ---- other descriptors of the file ---- */
+
+/* A POSIX lock goes when its process closes any descriptor of the file; the writer's lock must not. */
+static void open_and_close(const struct store_fixture *f)
+{
+    struct cellar_reader_options options = store_reader_options(f);
+    struct cellar_device *device;
+    struct cellar_reader *reader;
+    int fd = open(f->path, O_RDWR | O_CLOEXEC), twin;
+
+    assert_true(fd >= 0);
+    twin = dup(fd);
+    assert_true(twin >= 0);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(close(twin), 0);
+    assert_done(cellar_reader_open(f->path, &options, &reader));
+    cellar_reader_close(reader);
+    assert_done(cellar_device_open_pread(f->path, CELLAR_OPEN_WRITE, 0, &device));
+    assert_done(cellar_device_close(device));
+}
+
+static void check_other_descriptors(struct store_fixture *f, bool compat)
+{
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_writer *writer = NULL, *second = NULL;
+
+    options.compat = compat;
+    store_close(store_new(f, 32, 5000));
+    assert_done(store_open(f, &options, &writer));
+    for (int i = 0; i < 3; i++) {
+        open_and_close(f);
+        assert_int_equal(support_child(open_is_busy, f), 0);
+        assert_result(store_open(f, &options, &second), CELLAR_EBUSY); /* in this process neither, and that */
+        assert_int_equal(support_child(open_is_busy, f), 0);           /* costs the first one nothing */
+        store_append(writer, 3);
+        assert_done(i == 1 ? cellar_writer_flush(writer) : cellar_writer_commit(writer));
+    }
+    store_close(writer);
+    store_close(store_again(f));
+}
+
+static void test_other_descriptors(void **state)
+{
+    check_other_descriptors(*state, false);
+}
+
+static void test_other_descriptors_compat(void **state)
+{
+    check_other_descriptors(*state, true);
 }
 
 /* ---- many processes at one name ---- */
@@ -176,6 +228,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORE_ON_FILES(test_second_process_is_refused),
         STORE_ON_FILES(test_lock_dies_with_its_process),
+        STORE_ON_FILES(test_other_descriptors),
+        STORE_ON_FILES(test_other_descriptors_compat),
         STORE_ON_FILES(test_turns),
         STORE_ON_FILES(test_turns_with_truncates),
     };

@@ -2,8 +2,11 @@
 #include "store_fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct handles {
     struct store_fixture *f;
@@ -180,6 +183,72 @@ static void test_child_opens_for_itself(void **state)
     store_close(writer);
 }
 
+/* ---- a child that outlives the writer's process ---- */
+
+struct heir {
+    struct store_fixture *f;
+    int told[2], done[2]; /* pipes to the heir and from it */
+};
+
+/* Closes the handle when it is told to, and says so. */
+static void inherit(struct heir *heir, struct cellar_writer *writer)
+{
+    char byte;
+
+    close(heir->told[1]); /* else it would wait for itself, where nobody else is left */
+    if (read(heir->told[0], &byte, 1) == 1 && cellar_writer_close(writer) == 0)
+        (void)!write(heir->done[1], &byte, 1);
+    _exit(0);
+}
+
+static int commit_fork_and_die(void *user)
+{
+    struct heir *heir = user;
+    struct cellar_writer_options options = store_options(heir->f);
+    struct cellar_writer *writer = NULL;
+    unsigned char cell[32];
+    uint32_t index;
+    pid_t child;
+
+    SUPPORT_CHILD_NEEDS(cellar_writer_open(heir->f->path, &options, &writer) == 0);
+    store_cell_bytes(cellar_writer_next(writer), cell, sizeof cell);
+    SUPPORT_CHILD_NEEDS(cellar_writer_append(writer, cell, 1, &index) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_writer_set_root(writer, index) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_writer_commit(writer) == 0);
+    child = fork();
+    SUPPORT_CHILD_NEEDS(child >= 0);
+    if (child == 0)
+        inherit(heir, writer);
+    raise(SIGKILL);
+    return 0;
+}
+
+/* The lock lives on in a child that has neither closed the handle nor called exec, and is free when it has. */
+static void test_child_keeps_the_lock(void **state)
+{
+    struct store_fixture *f = *state;
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_writer *writer = NULL;
+    struct heir heir = {.f = f};
+    char byte = 'c';
+
+    assert_int_equal(pipe2(heir.told, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(heir.done, O_CLOEXEC), 0);
+    store_close(store_new(f, 32, 5000));
+    assert_int_equal(support_child(commit_fork_and_die, &heir), -SIGKILL);
+    assert_result(store_open(f, &options, &writer), CELLAR_EBUSY);
+    assert_int_equal(write(heir.told[1], &byte, 1), 1);
+    assert_int_equal(read(heir.done[0], &byte, 1), 1);
+    writer = store_again(f);
+    assert_int_equal(cellar_writer_next(writer), 9); /* what was committed is there, root and all */
+    assert_int_equal(cellar_writer_root(writer), 8);
+    store_close(writer);
+    for (int end = 0; end < 2; end++) {
+        assert_int_equal(close(heir.told[end]), 0);
+        assert_int_equal(close(heir.done[end]), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +256,7 @@ int main(void)
         STORE_ON(test_fork_on_device, STORE_MEMORY_MAPPED),
         STORE_ON(test_fork_on_device, STORE_MEMORY_PAGES),
         STORE_ON_FILES(test_child_opens_for_itself),
+        STORE_ON_FILES(test_child_keeps_the_lock),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

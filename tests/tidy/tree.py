@@ -5,7 +5,14 @@ import pathlib
 CODE_FOLDERS = ("src", "include", "tools", "tests", "bench", "docs/examples")
 ALL_FOLDERS = (*CODE_FOLDERS, "docs", "cmake", ".ci")
 # Data: what tests read, as others or fuzzers wrote it; what the bench wrote; what tools leave behind.
-LEFT_OUT = ("tests/data/", "tests/fuzz/corpus/", "bench/results.json", "bench/results_pages.json", "__pycache__/", ".pyc")
+LEFT_OUT = (
+    "tests/data/",
+    "tests/fuzz/corpus/",
+    "bench/results.json",
+    "bench/results_pages.json",
+    "__pycache__/",
+    ".pyc",
+)
 
 
 def name_of(root, path):
