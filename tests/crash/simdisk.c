@@ -1,235 +1,568 @@
 #include "simdisk.h"
 
+#include "device/device.h"
+#include "hook.h"
+#include "random.h"
+#include "trace.h"
+
+#include <inttypes.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-static const unsigned char *newest(const struct sector *sector)
+uint64_t simdisk_new_incarnation(void)
 {
-    return sector->versions[sector->version_count - 1];
+    static uint64_t last;
+
+    return ++last * 0x9e3779b97f4a7c15U | 1;
 }
 
-void simdisk_init(struct simdisk *disk)
+static unsigned char *new_bytes(void)
+{
+    void *bytes = mmap(NULL, SIMDISK_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (bytes == MAP_FAILED)
+        abort();
+    return bytes;
+}
+
+/* Whether a page of the view is clean but not on the disk. In a window the next store into it, whatever it stores,
+ * comes to the hook's handler, which makes it dirty again. */
+static void set_lost(struct simdisk *disk, uint64_t page, bool lost)
+{
+    if (disk->lost[page] == lost)
+        return;
+    disk->lost[page] = lost;
+    if (disk->kind.window &&
+        mprotect(disk->view + page * PAGE_BYTES, PAGE_BYTES, lost ? PROT_READ : PROT_READ | PROT_WRITE) != 0)
+        abort();
+}
+
+bool simdisk_touched(struct simdisk *disk, const void *address)
+{
+    uintptr_t at = (uintptr_t)address - (uintptr_t)disk->view;
+
+    if (at >= SIMDISK_BYTES_MAX || !disk->lost[at / PAGE_BYTES])
+        return false;
+    set_lost(disk, at / PAGE_BYTES, false);
+    return true;
+}
+
+void simdisk_init(struct simdisk *disk, const struct simdisk_kind *kind, uint64_t *random)
 {
     memset(disk, 0, sizeof *disk);
-    for (int i = 0; i < SIMDISK_SECTORS; i++) {
-        disk->sectors[i].versions = calloc(SECTOR_VERSIONS_MAX, SECTOR_BYTES);
-        if (disk->sectors[i].versions == NULL)
-            abort();
-        disk->sectors[i].version_count = 1;
-    }
-}
-
-void simdisk_load(struct simdisk *disk, const unsigned char *bytes, uint64_t size_bytes)
-{
-    disk->size_bytes = disk->unsynced_size_bytes = size_bytes;
-    for (int i = 0; i < SIMDISK_SECTORS; i++) {
-        memset(disk->sectors[i].versions[0], 0, SECTOR_BYTES);
-        disk->sectors[i].version_count = 1;
-    }
-    for (uint64_t at = 0; at < size_bytes; at++)
-        disk->sectors[at / SECTOR_BYTES].versions[0][at % SECTOR_BYTES] = bytes[at];
+    disk->kind = *kind;
+    disk->view = new_bytes();
+    disk->seen = new_bytes();
+    disk->durable = new_bytes();
+    disk->sizes[0] = kind->fixed ? kind->capacity_bytes : 0;
+    disk->size_count = 1;
+    disk->version_capacity = 1024;
+    disk->version_count = 1;
+    disk->versions = malloc(disk->version_capacity * sizeof *disk->versions);
+    if (disk->versions == NULL)
+        abort();
+    disk->random = random;
+    disk->incarnation = simdisk_new_incarnation();
 }
 
 void simdisk_free(struct simdisk *disk)
 {
-    for (int i = 0; i < SIMDISK_SECTORS; i++)
-        free(disk->sectors[i].versions);
+    hook_remove(disk);
+    munmap(disk->view, SIMDISK_BYTES_MAX);
+    munmap(disk->seen, SIMDISK_BYTES_MAX);
+    munmap(disk->durable, SIMDISK_BYTES_MAX);
+    free(disk->versions);
+    memset(disk, 0, sizeof *disk);
 }
 
-uint64_t simdisk_random(uint64_t *state)
+static void forget_pending(struct simdisk *disk)
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15U;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31);
+    for (uint32_t i = 0; i < disk->pending_count; i++)
+        disk->lines[disk->pending[i]] = (struct simdisk_line){.count = 0};
+    disk->pending_count = 0;
+    disk->version_count = 1;
+    disk->free_version = 0;
+    for (uint64_t page = 0; page < SIMDISK_PAGES; page++)
+        set_lost(disk, page, false);
 }
 
-static void notify(struct simdisk *disk)
+/* Makes an array hold these bytes, and zeros up to where it held something else. */
+static void fill(unsigned char *to, uint64_t to_bytes, const unsigned char *bytes, uint64_t size_bytes)
+{
+    if (size_bytes > 0)
+        memcpy(to, bytes, size_bytes);
+    if (to_bytes > size_bytes)
+        memset(to + size_bytes, 0, to_bytes - size_bytes);
+}
+
+void simdisk_load(struct simdisk *disk, const unsigned char *bytes, uint64_t size_bytes)
+{
+    uint64_t capacity_bytes = disk->kind.capacity_bytes;
+
+    forget_pending(disk);
+    fill(disk->view, capacity_bytes, bytes, size_bytes);
+    fill(disk->seen, capacity_bytes, bytes, size_bytes);
+    fill(disk->durable, capacity_bytes, bytes, size_bytes);
+    disk->sizes[0] = size_bytes;
+    disk->size_count = 1;
+    disk->fail_sync = 0;
+    disk->locked = false;
+    disk->incarnation = simdisk_new_incarnation();
+}
+
+void simdisk_copy(struct simdisk *to, const struct simdisk *from)
+{
+    uint64_t bytes = from->kind.capacity_bytes;
+
+    forget_pending(to);
+    to->kind = from->kind;
+    memcpy(to->view, from->view, bytes);
+    memcpy(to->seen, from->seen, bytes);
+    memcpy(to->durable, from->durable, bytes);
+    memcpy(to->sizes, from->sizes, sizeof to->sizes);
+    to->size_count = from->size_count;
+    if (to->version_capacity < from->version_capacity) {
+        to->version_capacity = from->version_capacity;
+        free(to->versions);
+        to->versions = malloc(to->version_capacity * sizeof *to->versions);
+        if (to->versions == NULL)
+            abort();
+    }
+    memcpy(to->versions, from->versions, from->version_count * sizeof *to->versions);
+    to->version_count = from->version_count;
+    to->free_version = from->free_version;
+    memcpy(to->pending, from->pending, from->pending_count * sizeof *to->pending);
+    to->pending_count = from->pending_count;
+    for (uint32_t i = 0; i < from->pending_count; i++)
+        to->lines[from->pending[i]] = from->lines[from->pending[i]];
+    for (uint64_t page = 0; page < SIMDISK_PAGES; page++)
+        set_lost(to, page, from->lost[page]);
+    to->moment = from->moment;
+    to->incarnation = from->incarnation;
+    to->fail_sync = 0;
+    to->locked = false;
+}
+
+static void notify(struct simdisk *disk, enum simdisk_event what)
 {
     if (disk->event != NULL)
-        disk->event(disk->user);
+        disk->event(disk->user, what);
 }
 
-static int sim_size(void *state, uint64_t *ret_size_bytes)
+/* ---- versions ---- */
+
+static uint32_t take_version(struct simdisk *disk)
 {
-    *ret_size_bytes = ((struct simdisk *)state)->size_bytes;
+    uint32_t version = disk->free_version;
+
+    if (version != 0) {
+        disk->free_version = disk->versions[version].next;
+        return version;
+    }
+    if (disk->version_count == disk->version_capacity) {
+        disk->version_capacity *= 2;
+        disk->versions = realloc(disk->versions, disk->version_capacity * sizeof *disk->versions);
+        if (disk->versions == NULL)
+            abort();
+    }
+    return disk->version_count++;
+}
+
+/* The line may be there with these bytes from now on. One that has had too many contents forgets the second: fewer
+ * images, none wrong. */
+static void add_version(struct simdisk *disk, uint32_t index, const unsigned char *bytes)
+{
+    struct simdisk_line *line = &disk->lines[index];
+    uint32_t version = take_version(disk);
+
+    disk->versions[version].next = 0;
+    disk->versions[version].moment = disk->moment;
+    memcpy(disk->versions[version].bytes, bytes, LINE_BYTES);
+    if (line->count == 0) {
+        disk->pending[disk->pending_count++] = index;
+        line->first = version;
+    } else {
+        disk->versions[line->last].next = version;
+    }
+    line->last = version;
+    line->count++;
+    if (line->count > LINE_VERSIONS_MAX) {
+        uint32_t second = disk->versions[line->first].next;
+
+        disk->versions[line->first].next = disk->versions[second].next;
+        disk->versions[second].next = disk->free_version;
+        disk->free_version = second;
+        line->count--;
+    }
+}
+
+/* A store of several words may be caught in the middle: the first words are the new ones, or the last. */
+static void add_torn(struct simdisk *disk, uint32_t index, const unsigned char *before, const unsigned char *after)
+{
+    unsigned char torn[LINE_BYTES];
+    uint32_t words = 1 + random_below(disk->random, LINE_BYTES / 8 - 1);
+
+    memcpy(torn, after, words * 8);
+    memcpy(torn + words * 8, before + words * 8, LINE_BYTES - words * 8);
+    if (memcmp(torn, before, LINE_BYTES) != 0 && memcmp(torn, after, LINE_BYTES) != 0)
+        add_version(disk, index, torn);
+}
+
+static bool notice_line(struct simdisk *disk, uint32_t index)
+{
+    unsigned char *before = disk->seen + (uint64_t)index * LINE_BYTES;
+    const unsigned char *after = disk->view + (uint64_t)index * LINE_BYTES;
+
+    if (memcmp(before, after, LINE_BYTES) == 0)
+        return false;
+    add_torn(disk, index, before, after);
+    add_version(disk, index, after);
+    memcpy(before, after, LINE_BYTES);
+    set_lost(disk, index / (PAGE_BYTES / LINE_BYTES), false); /* the whole page will be written */
+    return true;
+}
+
+/* What changed in [offset, end). Pages are compared before their lines. */
+static bool notice_range(struct simdisk *disk, uint64_t offset, uint64_t end)
+{
+    bool changed = false;
+
+    disk->moment++;
+    for (uint64_t at = offset / PAGE_BYTES * PAGE_BYTES; at < end; at += PAGE_BYTES) {
+        if (memcmp(disk->view + at, disk->seen + at, PAGE_BYTES) == 0)
+            continue;
+        for (uint32_t line = 0; line < PAGE_BYTES / LINE_BYTES; line++)
+            changed |= notice_line(disk, (uint32_t)(at / LINE_BYTES) + line);
+    }
+    return changed;
+}
+
+void simdisk_notice(struct simdisk *disk)
+{
+    if (notice_range(disk, 0, simdisk_size(disk)))
+        notify(disk, SIMDISK_STORED);
+}
+
+void simdisk_stored(struct simdisk *disk, uint64_t offset)
+{
+    trace("    store at %" PRIu64, offset);
+    set_lost(disk, offset / PAGE_BYTES, false);
+    simdisk_notice(disk);
+}
+
+static void drop_versions(struct simdisk *disk, uint32_t index)
+{
+    struct simdisk_line *line = &disk->lines[index];
+
+    disk->versions[line->last].next = disk->free_version;
+    disk->free_version = line->first;
+    *line = (struct simdisk_line){.count = 0};
+}
+
+static bool is_lost(const struct simdisk *disk, uint32_t line)
+{
+    return disk->lost[line / (PAGE_BYTES / LINE_BYTES)];
+}
+
+/* [offset, end) of the view is durable now, but for pages that are clean. Only what is asked for, no whole pages: a
+ * device may do so. */
+static void make_durable(struct simdisk *disk, uint64_t offset, uint64_t end)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < disk->pending_count; i++) {
+        uint32_t index = disk->pending[i];
+        uint64_t at = (uint64_t)index * LINE_BYTES;
+
+        if (at + LINE_BYTES <= offset || at >= end || is_lost(disk, index)) {
+            disk->pending[kept++] = index;
+            continue;
+        }
+        memcpy(disk->durable + at, disk->view + at, LINE_BYTES);
+        drop_versions(disk, index);
+    }
+    disk->pending_count = kept;
+    if (kept == 0) {
+        disk->version_count = 1;
+        disk->free_version = 0;
+    }
+}
+
+/* ---- failures ---- */
+
+static void lose_range(struct simdisk *disk, uint64_t offset, uint64_t end)
+{
+    for (uint32_t i = 0; i < disk->pending_count; i++) {
+        uint64_t at = (uint64_t)disk->pending[i] * LINE_BYTES;
+
+        if (at + LINE_BYTES > offset && at < end)
+            set_lost(disk, at / PAGE_BYTES, true);
+    }
+}
+
+/* The line is on the disk as so many of its versions left it: none, or nothing newer, will get there. */
+static void forget_newer(struct simdisk *disk, uint32_t index, uint32_t count)
+{
+    struct simdisk_line *line = &disk->lines[index];
+    uint32_t last = line->first;
+
+    for (uint32_t i = 1; i < count; i++)
+        last = disk->versions[last].next;
+    if (count == 0) {
+        drop_versions(disk, index);
+    } else if (count < line->count) {
+        disk->versions[line->last].next = disk->free_version;
+        disk->free_version = disk->versions[last].next;
+        disk->versions[last].next = 0;
+        line->last = last;
+        line->count = count;
+    }
+}
+
+/* The page is read again: each line as it has got to the disk, if it has. */
+static void evict_page(struct simdisk *disk, uint32_t page)
+{
+    uint32_t kind = random_below(disk->random, 3); /* nothing of it got there, all, or anything */
+    uint32_t kept = 0;
+
+    trace("    page %" PRIu32 " is evicted, way %" PRIu32, page, kind);
+    set_lost(disk, page, false);
+    for (uint32_t i = 0; i < disk->pending_count; i++) {
+        uint32_t index = disk->pending[i], pick;
+        const struct simdisk_line *line = &disk->lines[index];
+        uint64_t at = (uint64_t)index * LINE_BYTES;
+
+        if (at / PAGE_BYTES == page) {
+            pick = kind == 0 ? 0 : kind == 1 ? line->count : random_below(disk->random, line->count + 1);
+            forget_newer(disk, index, pick);
+            memcpy(disk->view + at, pick == 0 ? disk->durable + at : disk->versions[line->last].bytes, LINE_BYTES);
+            memcpy(disk->seen + at, disk->view + at, LINE_BYTES);
+        }
+        if (line->count > 0)
+            disk->pending[kept++] = index;
+    }
+    disk->pending_count = kept;
+}
+
+void simdisk_evict(struct simdisk *disk)
+{
+    bool all = random_once_in(disk->random, 2);
+
+    if (disk->kind.block_bytes > 1)
+        return; /* nothing is cached */
+    simdisk_notice(disk);
+    disk->moment++;
+    for (uint32_t page = 0; page < disk->kind.capacity_bytes / PAGE_BYTES; page++) {
+        if (disk->lost[page] && (all || random_once_in(disk->random, 2)))
+            evict_page(disk, page);
+    }
+}
+
+/* ---- the table ---- */
+
+static int disk_size(void *state, uint64_t *ret_size_bytes)
+{
+    *ret_size_bytes = simdisk_size(state);
     return 0;
 }
 
-static ssize_t sim_read(void *state, void *buffer, size_t length_bytes, uint64_t offset)
+static ssize_t disk_read(void *state, void *buffer, size_t length_bytes, uint64_t offset)
 {
     const struct simdisk *disk = state;
-    unsigned char *to = buffer;
 
-    if (offset >= disk->size_bytes)
+    if (offset >= simdisk_size(disk))
         return 0;
-    if (length_bytes > disk->size_bytes - offset)
-        length_bytes = (size_t)(disk->size_bytes - offset);
-    for (size_t i = 0; i < length_bytes; i++)
-        to[i] = newest(&disk->sectors[(offset + i) / SECTOR_BYTES])[(offset + i) % SECTOR_BYTES];
+    if (length_bytes > simdisk_size(disk) - offset)
+        length_bytes = (size_t)(simdisk_size(disk) - offset);
+    memcpy(buffer, disk->view + offset, length_bytes);
     return (ssize_t)length_bytes;
 }
 
-/* A new version of the sector that the test may change. */
-static unsigned char *change(struct sector *sector)
+static uint64_t put(struct simdisk *disk, const struct iovec *parts, int part_count, uint64_t offset)
 {
-    if (sector->version_count == SECTOR_VERSIONS_MAX) /* forgets one in the middle: fewer images, none wrong */
-        memmove(sector->versions[1], sector->versions[2], (size_t)(SECTOR_VERSIONS_MAX - 2) * SECTOR_BYTES);
-    else
-        sector->version_count++;
-    memcpy(sector->versions[sector->version_count - 1], sector->versions[sector->version_count - 2], SECTOR_BYTES);
-    return sector->versions[sector->version_count - 1];
-}
-
-/* The part of a write that falls into one sector: once half done, as the disk may catch it, then whole. What it writes
- * again as it is can't be half done. */
-static void write_sector(struct sector *sector, size_t at, const unsigned char *from, size_t length_bytes)
-{
-    const unsigned char *now = newest(sector) + at;
-    size_t first = 0, half_bytes;
-
-    while (first < length_bytes && from[first] == now[first])
-        first++;
-    while (length_bytes > first && from[length_bytes - 1] == now[length_bytes - 1])
-        length_bytes--;
-    half_bytes = (first + (length_bytes - first) / 2) / 8 * 8;
-    if (half_bytes > first)
-        memcpy(change(sector) + at, from, half_bytes);
-    if (length_bytes > first)
-        memcpy(change(sector) + at, from, length_bytes);
-}
-
-static ssize_t sim_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset)
-{
-    struct simdisk *disk = state;
     uint64_t at = offset;
 
-    (void)token;
+    simdisk_notice(disk); /* what was stored before is no part of this write */
+    trace("    write at %" PRIu64, offset);
     for (int part = 0; part < part_count; part++) {
-        const unsigned char *from = parts[part].iov_base;
-        size_t left = parts[part].iov_len;
-
-        while (left > 0) {
-            size_t in_sector = (size_t)(at % SECTOR_BYTES);
-            size_t step = SECTOR_BYTES - in_sector < left ? SECTOR_BYTES - in_sector : left;
-
-            write_sector(&disk->sectors[at / SECTOR_BYTES], in_sector, from, step);
-            at += step;
-            from += step;
-            left -= step;
-        }
+        memcpy(disk->view + at, parts[part].iov_base, parts[part].iov_len);
+        at += parts[part].iov_len;
     }
-    notify(disk);
-    return (ssize_t)(at - offset);
+    notice_range(disk, offset, at);
+    /* What is written as it is makes its page dirty all the same. */
+    for (uint64_t page = offset / PAGE_BYTES; page * PAGE_BYTES < at; page++)
+        set_lost(disk, page, false);
+    return at - offset;
 }
 
-static int sim_sync(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes)
+static ssize_t disk_write(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset)
+{
+    uint64_t length_bytes = put(state, parts, part_count, offset);
+
+    (void)token;
+    notify(state, SIMDISK_STORED);
+    return (ssize_t)length_bytes;
+}
+
+static int disk_sync(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes)
 {
     struct simdisk *disk = state;
 
     (void)token;
-    if (disk->fail_sync > 0 && --disk->fail_sync == 0)
+    simdisk_notice(disk);
+    notify(disk, SIMDISK_BARRIER);
+    if (disk->fail_sync > 0 && --disk->fail_sync == 0) {
+        trace("    sync of %" PRIu64 " bytes at %" PRIu64 " fails", length_bytes, offset);
+        lose_range(disk, offset, offset + length_bytes);
+        notify(disk, SIMDISK_STORED);
         return -EIO;
-    if (disk->drop_barriers)
-        return 0;
-    for (uint64_t i = offset / SECTOR_BYTES; i <= (offset + length_bytes - 1) / SECTOR_BYTES; i++) {
-        struct sector *sector = &disk->sectors[i];
-
-        memmove(sector->versions[0], newest(sector), SECTOR_BYTES);
-        sector->version_count = 1;
     }
-    notify(disk);
+    trace("    sync of %" PRIu64 " bytes at %" PRIu64, length_bytes, offset);
+    if (!disk->kind.syncs_nothing)
+        make_durable(disk, offset, offset + length_bytes);
+    notify(disk, SIMDISK_SYNCED);
     return 0;
 }
 
-static ssize_t sim_write_durable(void *state, uint64_t token, const struct iovec *parts, int part_count,
-                                 uint64_t offset)
+static ssize_t disk_write_durable(void *state, uint64_t token, const struct iovec *parts, int part_count,
+                                  uint64_t offset)
 {
-    ssize_t put = sim_write(state, token, parts, part_count, offset);
-    int error = sim_sync(state, token, offset, (uint64_t)put);
+    uint64_t length_bytes = put(state, parts, part_count, offset);
+    int error = disk_sync(state, token, offset, length_bytes);
 
-    return error != 0 ? error : put;
+    return error != 0 ? error : (ssize_t)length_bytes;
 }
 
-static uint32_t sim_block_bytes(void *state)
+static void set_size(struct simdisk *disk, uint64_t size_bytes)
 {
-    const struct simdisk *disk = state;
-
-    return disk->block_bytes > 0 ? disk->block_bytes : 1;
+    if (disk->size_count == SIMDISK_SIZES_MAX)
+        disk->size_count--;
+    disk->sizes[disk->size_count++] = size_bytes;
 }
 
-static int sim_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes)
+static int disk_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes)
 {
     struct simdisk *disk = state;
-    uint32_t block_bytes = sim_block_bytes(state);
+    uint32_t block_bytes = disk->kind.block_bytes;
 
     (void)token;
-    (void)allocate_from;
     size_bytes = (size_bytes + block_bytes - 1) / block_bytes * block_bytes;
-    if (size_bytes > SIMDISK_BYTES_MAX)
+    if (size_bytes > disk->kind.capacity_bytes)
         return -ENOSPC;
-    if (size_bytes <= disk->size_bytes)
+    simdisk_notice(disk);
+    if (disk->kind.zeroes && allocate_from < simdisk_size(disk)) {
+        memset(disk->view + allocate_from, 0, simdisk_size(disk) - allocate_from);
+        notice_range(disk, allocate_from, simdisk_size(disk));
+    }
+    if (size_bytes <= simdisk_size(disk))
         return 0;
-    disk->unsynced_size_bytes = disk->size_bytes;
-    disk->size_bytes = size_bytes;
-    notify(disk);
-    disk->unsynced_size_bytes = size_bytes;
-    notify(disk);
+    trace("    grows to %" PRIu64, size_bytes);
+    set_size(disk, size_bytes);
+    notify(disk, SIMDISK_BARRIER);
+    if (!disk->kind.grows_nothing) {
+        disk->sizes[0] = size_bytes;
+        disk->size_count = 1;
+    }
+    notify(disk, SIMDISK_SYNCED);
     return 0;
 }
 
-static int sim_close(void *state)
+/* What lay beyond the new end reads as zeros if the device grows again. */
+static int disk_trim(void *state, uint64_t token, uint64_t size_bytes)
+{
+    struct simdisk *disk = state;
+    uint64_t before_bytes = simdisk_size(disk);
+
+    (void)token;
+    simdisk_notice(disk);
+    memset(disk->view + size_bytes, 0, before_bytes - size_bytes);
+    notice_range(disk, size_bytes, before_bytes);
+    set_size(disk, size_bytes);
+    notify(disk, SIMDISK_STORED);
+    return 0;
+}
+
+static uint32_t disk_block_bytes(void *state)
+{
+    return ((const struct simdisk *)state)->kind.block_bytes;
+}
+
+static int disk_window(void *state, uint64_t capacity_bytes, bool writable, void **ret_base,
+                       uint64_t *ret_capacity_bytes)
+{
+    struct simdisk *disk = state;
+
+    (void)writable;
+    if (capacity_bytes > disk->kind.capacity_bytes)
+        capacity_bytes = disk->kind.capacity_bytes;
+    *ret_base = disk->view;
+    *ret_capacity_bytes = capacity_bytes;
+    return 0;
+}
+
+static int disk_incarnation(void *state, uint64_t *ret_incarnation)
+{
+    *ret_incarnation = ((const struct simdisk *)state)->incarnation;
+    return 0;
+}
+
+static int disk_lock(void *state, enum cellar_device_lock lock, uint64_t *ret_token)
+{
+    struct simdisk *disk = state;
+
+    *ret_token = 1;
+    if (lock == CELLAR_LOCK_WRITER && disk->locked)
+        return CELLAR_EBUSY;
+    if (lock == CELLAR_LOCK_WRITER)
+        disk->locked = true;
+    return 0;
+}
+
+static int disk_unlock(void *state, enum cellar_device_lock lock, uint64_t token)
+{
+    struct simdisk *disk = state;
+
+    (void)token;
+    if (lock == CELLAR_LOCK_WRITER)
+        disk->locked = false;
+    return 0;
+}
+
+static int disk_close(void *state)
 {
     (void)state;
     return 0;
 }
 
+struct simdisk *simdisk_of(const struct cellar_device *device)
+{
+    return cellar_device_state(device, disk_close);
+}
+
 int simdisk_open(struct simdisk *disk, struct cellar_device **ret_device)
 {
+    const struct simdisk_kind *kind = &disk->kind;
+
     disk->ops = (struct cellar_device_ops){
         .name = "simulated",
-        .block_bytes = sim_block_bytes,
-        .size = sim_size,
-        .read = sim_read,
-        .write = sim_write,
-        .write_durable = disk->durable_writes ? sim_write_durable : NULL,
-        .sync = sim_sync,
-        .grow = sim_grow,
-        .close = sim_close,
+        .block_bytes = disk_block_bytes,
+        .size = disk_size,
+        .read = disk_read,
+        .write = disk_write,
+        .write_durable = kind->durable_writes ? disk_write_durable : NULL,
+        .sync = disk_sync,
+        .grow = kind->fixed ? NULL : disk_grow,
+        .trim = kind->can_trim ? disk_trim : NULL,
+        .lock = disk_lock,
+        .unlock = disk_unlock,
+        .window = kind->window ? disk_window : NULL,
+        .incarnation = kind->has_incarnation ? disk_incarnation : NULL,
+        .close = disk_close,
     };
-
+    if (kind->window)
+        hook_add(disk);
     return cellar_device_open(&disk->ops, disk, ret_device);
-}
-
-uint64_t simdisk_image_count(const struct simdisk *disk)
-{
-    uint64_t count = disk->size_bytes != disk->unsynced_size_bytes ? 2 : 1;
-
-    for (int i = 0; i < SIMDISK_SECTORS; i++) {
-        count *= (uint64_t)disk->sectors[i].version_count;
-        if (count > (uint64_t)1 << 40)
-            return UINT64_MAX;
-    }
-    return count;
-}
-
-void simdisk_image(const struct simdisk *disk, uint64_t number, uint64_t *random, unsigned char *bytes,
-                   uint64_t *ret_size_bytes)
-{
-    bool two_sizes = disk->size_bytes != disk->unsynced_size_bytes;
-    uint64_t draw = random != NULL ? simdisk_random(random) : number;
-
-    *ret_size_bytes = two_sizes && draw % 2 == 1 ? disk->unsynced_size_bytes : disk->size_bytes;
-    if (two_sizes)
-        number /= 2;
-    for (int i = 0; i < SIMDISK_SECTORS; i++) {
-        const struct sector *sector = &disk->sectors[i];
-        uint64_t count = (uint64_t)sector->version_count;
-        uint64_t pick = random != NULL && count > 1 ? simdisk_random(random) % count : number % count;
-
-        number /= count;
-        memcpy(bytes + (size_t)i * SECTOR_BYTES, sector->versions[pick], SECTOR_BYTES);
-    }
 }
