@@ -266,7 +266,7 @@ static void tell_recovery(const struct cellar_put *put)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "both process-sync slots were broken: opened as flushed");
     if (recovery.suspect)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE,
-                          "a write or sync of the last writer failed: what it had not flushed is not trusted");
+                          "a sync of the last writer failed: what it had not flushed is not trusted");
 }
 
 static void tell_path(const struct cellar_put *put)

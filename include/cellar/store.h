@@ -165,7 +165,8 @@ struct cellar_recovery {
     bool root_dropped;                               /* a committed root was not flushed; the flushed one is back */
     uint32_t next_index, root_index;                 /* the state adopted */
     unsigned repaired_slots;                         /* CELLAR_SLOT_ bits: broken or older than the other of its pair */
-    bool suspect; /* a write or sync of the last writer failed: what it had not flushed is not trusted */
+    bool
+        suspect; /* a sync of the last writer failed, or growing the file did: what it had not flushed is not trusted */
     uint32_t
         rewritten_cells; /* written once more and made durable at this opening: a sync was under way, or had failed */
 };

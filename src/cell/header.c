@@ -91,7 +91,7 @@ static uint64_t load_word(const unsigned char *at)
 void cellar_header_start_marks(struct cellar_header *header, uint64_t incarnation, uint32_t flags)
 {
     header->incarnation = incarnation;
-    header->through_cache = cellar_device_block_bytes(cellar_device_inner(header->device)) == 1;
+    header->through_cache = !cellar_device_is_direct(header->device);
     header->flags = flags;
     header->disk_pending = true;
 }

@@ -17,9 +17,9 @@ struct cellar_header {
     pthread_mutex_t compat_lock; /* that lock is one for all threads of a handle */
     /* A writer's. */
     uint64_t incarnation; /* the device's, as the mark says it; 0: it can't tell, no marks are kept */
-    bool through_cache; /* writes may be lost by a failed sync: the kernel's page cache is between us and the device */
-    uint32_t flags;     /* as they stand in the file; under the writer's flush lock */
-    bool disk_pending;  /* a disk-sync slot may not be durable; under the same lock */
+    bool through_cache;   /* a failed sync may lose what was written: no file past the kernel's page cache */
+    uint32_t flags;       /* as they stand in the file; under the writer's flush lock */
+    bool disk_pending;    /* a disk-sync slot may not be durable; under the same lock */
 };
 
 enum cellar_pair { CELLAR_PAIR_DISK = CELLAR_DISK_1, CELLAR_PAIR_PROCESS = CELLAR_PROCESS_1 };

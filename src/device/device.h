@@ -10,6 +10,9 @@ void *cellar_device_state(const struct cellar_device *device, int (*close)(void 
 /* True for a device that can't grow. */
 bool cellar_device_is_fixed(const struct cellar_device *device);
 
+/* True for a device on a file past the kernel's page cache, also below a device in bytes. */
+bool cellar_device_is_direct(const struct cellar_device *device);
+
 /* cellar_device_open_bytes that leaves inner alone, open, when it is closed or can't be made. */
 int cellar_device_open_bytes_over(struct cellar_device *inner, struct cellar_device **ret_device);
 

@@ -206,6 +206,13 @@ int cellar_file_open(const char *path, int flags, unsigned mode, enum cellar_fil
     return error != 0 ? error : cellar_device_open(table(kind, flags), file, ret_device);
 }
 
+bool cellar_device_is_direct(const struct cellar_device *device)
+{
+    const struct cellar_file *file = cellar_file_of(device);
+
+    return file != NULL && is_direct(file->kind);
+}
+
 int cellar_file_size(void *state, uint64_t *ret_size_bytes)
 {
     const struct cellar_file *file = state;
