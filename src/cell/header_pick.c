@@ -89,19 +89,21 @@ int cellar_pick_disk(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t
     return 0;
 }
 
-/* Whether the process-sync state in force is there with all its cells: the device has lost nothing since it was
- * marked, and the slot's writer was the one that bound the mark. */
-static bool is_whole(const struct cellar_evidence *evidence)
+/* Whether who published last was the one that bound the mark, and not the original, which knows no marks. */
+static bool is_bound(const struct cellar_evidence *evidence)
 {
-    const struct cellar_extension *extension = &evidence->extension;
-
-    if (evidence->incarnation == 0 || extension->boot_mark != evidence->incarnation)
-        return false;
     for (int name = CELLAR_PROCESS_1; name <= CELLAR_PROCESS_2; name++) {
-        if (evidence->slots[name].valid && evidence->slots[name].keyed == extension->binding)
+        if (evidence->slots[name].valid && evidence->slots[name].keyed == evidence->extension.binding)
             return true;
     }
     return false;
+}
+
+/* Whether the process-sync state in force is there with all its cells: the device has lost nothing since it was
+ * marked. */
+static bool is_whole(const struct cellar_evidence *evidence)
+{
+    return evidence->incarnation != 0 && evidence->extension.boot_mark == evidence->incarnation && is_bound(evidence);
 }
 
 /* Whether the device's caches are others than those that the last writer stored into: what is read is on the medium. */
@@ -109,7 +111,8 @@ static bool is_fresh(const struct cellar_evidence *evidence)
 {
     uint64_t marked = evidence->extension.boot_mark;
 
-    return marked != 0 && evidence->incarnation != 0 && marked >> 32 != evidence->incarnation >> 32;
+    return marked != 0 && evidence->incarnation != 0 && marked >> 32 != evidence->incarnation >> 32 &&
+           is_bound(evidence);
 }
 
 /* From where on cells are written once more. */
@@ -143,6 +146,11 @@ static void skip_cells(const struct cellar_evidence *evidence, struct cellar_pic
         if (slot->valid && slot->state.next_index > pick->adopted.next_index &&
             slot->state.next_index <= evidence->file_cells) {
             pick->adopted.next_index = slot->state.next_index;
+            /* The other is mended from this one: an opening that dies there must not leave the smaller index alone. */
+            pick->process = slot->state;
+            pick->process_in_force = name - CELLAR_PROCESS_1;
+            pick->repair &= ~(unsigned)(CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2);
+            pick->repair |= pair_repair(evidence->slots, CELLAR_PROCESS_1, pick->process_in_force);
             if (pick->found == CELLAR_FOUND_CLEAN)
                 pick->found = CELLAR_FOUND_UNFLUSHED;
         }

@@ -151,7 +151,7 @@ static int sync_folder(int fd)
 
 int cellar_file_settle_name(const char *path)
 {
-    int folder, error = open_folder_of(path, &folder);
+    int folder = -1, error = open_folder_of(path, &folder);
 
     if (error != 0)
         return error == -EACCES ? 0 : error; /* a folder that may be searched but not read can't be synced */

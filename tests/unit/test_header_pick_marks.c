@@ -45,13 +45,25 @@ struct verdict {
     uint32_t rewrite_index, confirmed_index;
 };
 
-static bool mark_holds(const struct cellar_evidence *evidence)
+static bool is_bound(const struct cellar_evidence *evidence)
 {
     bool bound = false;
 
     for (int i = CELLAR_PROCESS_1; i <= CELLAR_PROCESS_2; i++)
         bound = bound || (evidence->slots[i].valid && evidence->slots[i].keyed == evidence->extension.binding);
-    return evidence->incarnation != 0 && evidence->incarnation == evidence->extension.boot_mark && bound;
+    return bound;
+}
+
+static bool mark_holds(const struct cellar_evidence *evidence)
+{
+    return evidence->incarnation != 0 && evidence->incarnation == evidence->extension.boot_mark && is_bound(evidence);
+}
+
+/* Another boot since the mark: what is read is on the medium. Not where the original came in between. */
+static bool is_fresh(const struct cellar_evidence *evidence)
+{
+    return evidence->incarnation != 0 && evidence->extension.boot_mark != 0 &&
+           evidence->incarnation >> 32 != evidence->extension.boot_mark >> 32 && is_bound(evidence);
 }
 
 static struct verdict judge(const struct cellar_evidence *evidence)
@@ -114,7 +126,7 @@ static void check(const struct cellar_evidence *evidence)
         return;
     if (pick.found != v.found || pick.whole != v.whole || pick.adopted.next_index != v.adopted.next_index ||
         pick.adopted.root_index != v.adopted.root_index || pick.rewrite_index != v.rewrite_index ||
-        pick.confirmed_index != v.confirmed_index ||
+        pick.confirmed_index != v.confirmed_index || pick.fresh != is_fresh(evidence) ||
         pick.suspect != ((evidence->extension.flags & CELLAR_FLAG_SUSPECT) != 0))
         fail_msg("found %d whole %d next %u root %u rewrite %u confirmed %u; expected %d %d %u %u %u %u",
                  (int)pick.found, pick.whole, pick.adopted.next_index, pick.adopted.root_index, pick.rewrite_index,
@@ -129,7 +141,7 @@ static void check(const struct cellar_evidence *evidence)
 
 static void check_marks(struct cellar_evidence *evidence, int number)
 {
-    static const uint64_t marks[MARKS] = {0, 77, 78};
+    static const uint64_t marks[MARKS] = {0, 77, UINT64_C(1) << 32 | 77}; /* the last one of another boot */
     const uint64_t bindings[BINDINGS] = {0, evidence->slots[2].keyed, evidence->slots[3].keyed, 99};
 
     for (int incarnation = 0; incarnation < 2; incarnation++) {

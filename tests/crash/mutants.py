@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Breaks the library on purpose, one place at a time, and sees that the crash simulator finds it.
+
+Each mutant is a piece of source replaced by another. The file is compiled with the flags of the build, linked before
+the library with the simulator's objects, and run until a failure. A mutant whose piece is not there exactly once, or
+that does not compile, or that survives, fails the test.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+
+PERSIST_DURABLE = "        error = cellar_header_repair(header, CELLAR_DISK_1, slot);\n        if (error == 0)\n"
+VOID = ("    if (error == 0 && !pick->whole && evidence->extension.binding != 0)\n"
+        "        error = cellar_header_store_word(to, CELLAR_AT_BINDING, 0);\n")
+REBIND = "    if (error == 0)\n        error = rebind(writer, evidence, pick);\n"
+MARKS = "    if (error == 0)\n        error = store_marks(writer, header, evidence, pick);\n"
+P1 = "    error = store_slot(header, CELLAR_PROCESS_1, slot);\n"
+BIND = ("    if (error == 0 && header->incarnation != 0)\n"
+        "        error = cellar_header_store(header, CELLAR_AT_BINDING, slot + CELLAR_SLOT_AT_KEYED_HASH, "
+        "sizeof(uint64_t));\n")
+CELLS = "    error = cellar_cells_commit(&writer->ground->cells);\n    if (error == 0)\n        error = "
+PUBLISH = "cellar_header_publish(&writer->ground->header, &state, &writer->key);\n"
+
+# name, the mode that must find it (and the seed to begin with), file, the piece, what it becomes
+MUTANTS = (
+    ("first barrier dropped", "window", "src/writer.c",
+     "error = cellar_header_barrier(header, offset_of(writer, state->next_index));", "error = 0;"),
+    ("first barrier of the header alone", "window", "src/writer.c",
+     "cellar_header_barrier(header, offset_of(writer, state->next_index))",
+     "cellar_header_barrier(header, CELLAR_HEADER_BYTES)"),
+    ("first barrier skipped without new cells", "window", "src/writer.c",
+     "(state->next_index > writer->synced_next || header->disk_pending)", "state->next_index > writer->synced_next"),
+    ("first barrier without the last cell", "window", "src/writer.c",
+     "cellar_header_barrier(header, offset_of(writer, state->next_index))",
+     "cellar_header_barrier(header, offset_of(writer, state->next_index - 1))"),
+    ("second barrier dropped", "window", "src/cell/header.c",
+     PERSIST_DURABLE + "            error = cellar_header_barrier(header, CELLAR_HEADER_BYTES);\n",
+     PERSIST_DURABLE + "            error = 0;\n"),
+    ("durable write that is none", "durable", "src/cell/header.c",
+     "error = cellar_device_write_durable(header->device, &part, 1, cellar_slot_offset(CELLAR_DISK_1));",
+     "error = cellar_device_write(header->device, &part, 1, cellar_slot_offset(CELLAR_DISK_1));"),
+    ("both disk slots before the barrier", "window", "src/cell/header.c",
+     PERSIST_DURABLE, "        error = cellar_header_repair(header, CELLAR_DISK_1, slot);\n        if (error == 0)\n"
+     "            error = cellar_header_repair(header, CELLAR_DISK_2, slot);\n        if (error == 0)\n"),
+    ("disk slots the other way round", "window", "src/cell/header.c",
+     PERSIST_DURABLE, PERSIST_DURABLE.replace("DISK_1", "DISK_2")),
+    ("second disk slot skipped", "window", "src/cell/header.c",
+     "    return cellar_header_repair(header, CELLAR_DISK_2, slot);", "    return 0;"),
+    ("second disk slot not known to be pending", "window:6", "src/cell/header.c",
+     "    header->disk_pending = true;\n    return cellar_header_repair", "    return cellar_header_repair"),
+    ("first process slot skipped", "window", "src/cell/header.c", P1, "    error = 0;\n"),
+    ("second process slot skipped", "window", "src/cell/header.c",
+     "        error = store_slot(header, CELLAR_PROCESS_2, slot);", "        error = 0;"),
+    ("binding before the slot", "window", "src/cell/header.c", P1 + BIND, "    error = 0;\n" + BIND + P1),
+    ("binding skipped", "window", "src/cell/header.c", BIND, ""),
+    ("published before the cells are written", "writes", "src/writer.c",
+     CELLS + PUBLISH, CELLS.replace("error = cellar_cells_commit(&writer->ground->cells)", "error = " + PUBLISH[:-2])
+     + "cellar_cells_commit(&writer->ground->cells);\n"),
+    ("result of a sync ignored", "failing", "src/cell/header.c",
+     "    int error = cellar_device_sync(header->device, 0, end_bytes);\n",
+     "    int error = 0 * cellar_device_sync(header->device, 0, end_bytes);\n"),
+    ("SUSPECT not stored", "failing:12", "src/cell/header.c", "    header->flags |= CELLAR_FLAG_SUSPECT;\n", ""),
+    ("SUSPECT ignored", "failing:3", "src/cell/header_pick.c",
+     "    bool suspect = (evidence->extension.flags & CELLAR_FLAG_SUSPECT) != 0;", "    bool suspect = false;"),
+    ("clean header before a barrier", "failing-unmarked:37", "src/writer_recover.c",
+     "error = cellar_header_touch(header);", "error = 0;"),
+    ("cells not written again", "failing:29", "src/writer_recover.c",
+     "        touch_pages(ground->window, from, end);", "        ;"),
+    ("incarnation ignored", "window", "src/cell/header_pick.c",
+     "evidence->incarnation != 0 && evidence->extension.boot_mark == evidence->incarnation &&",
+     "evidence->incarnation != 0 &&"),
+    ("binding ignored", "window", "src/cell/header_pick.c",
+     " && evidence->slots[name].keyed == evidence->extension.binding", ""),
+    ("marked before the binding is void", "window", "src/writer_recover.c", VOID, MARKS + VOID),
+    ("binding not voided", "window", "src/writer_recover.c", VOID, ""),
+    ("binding left to the slot that is mended", "window:10", "src/writer_recover.c", REBIND, ""),
+    ("no barrier before a slot is raised", "window-unmarked:2", "src/writer_recover.c",
+     "    if (evidence->slots[other].valid && !pick->fresh &&", "    if (false && evidence->slots[other].valid &&"),
+    ("no barrier where both slots will be raised", "window-unmarked:2", "src/writer_recover.c",
+     "((pick->repair & (1u << other)) != 0 || stale_in_force)", "(pick->repair & (1u << other)) != 0"),
+    ("the slot in force raised at once", "window-unmarked", "src/writer_recover.c",
+     "    if (error == 0 && stale_in_force)\n        error = cellar_header_barrier(header, end_bytes);\n", ""),
+    ("process slot not mended", "window", "src/writer_recover.c",
+     "        error = repair_process(writer, header, pick);\n", "        error = 0;\n"),
+    ("cells that one slot counts used again", "path:513", "src/cell/header_pick.c",
+     "    if (!pick->whole)\n        skip_cells(evidence, pick);\n", ""),
+    ("what was found taken for durable", "window:7", "src/writer_open.c",
+     "    writer->synced_next = pick.confirmed_index;", "    writer->synced_next = pick.adopted.next_index;"),
+    ("one cell too many trimmed at open", "path", "src/writer_open.c",
+     "error = cellar_device_trim(writer->ground->device, used_bytes);",
+     "error = cellar_device_trim(writer->ground->device, used_bytes - writer->config.bytes_per_cell);"),
+    ("one cell too many trimmed at close", "path", "src/writer.c",
+     "    return cellar_device_trim(writer->ground->device, used_bytes);",
+     "    return cellar_device_trim(writer->ground->device, used_bytes - writer->config.bytes_per_cell);"),
+    ("committed cells allocated again", "window:2", "src/cell/alloc.c",
+     "(uint64_t)alloc->ready_index * alloc->bytes_per_cell;",
+     "(uint64_t)(alloc->ready_index - 1) * alloc->bytes_per_cell;"),
+    ("version not synced", "window", "src/writer.c",
+     "        error = cellar_header_barrier(&writer->ground->header, CELLAR_HEADER_BYTES);", "        error = 0;"),
+    ("new store not synced", "path", "src/writer_file.c",
+     "        error = cellar_device_sync(ground->device, 0, file_bytes);", "        error = 0;"),
+    ("name of an empty store not made durable", "path-pages:20", "src/writer_open.c",
+     "        error = cellar_file_settle_name(writer->real_path);", "        error = 0;"),
+    ("folder not synced", "path", "src/device/file_name.c",
+     "        error = sync_folder(folder);", "        error = 0;"),
+)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=pathlib.Path, required=True, help="the project's folder")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="a build folder with compile_commands.json")
+    parser.add_argument("--link", required=True, help="the command that links it, with OUTPUT and OBJECT in it")
+    parser.add_argument("--runs", type=int, default=40, help="a mutant that survives so many runs has survived")
+    parser.add_argument("--only", default="", help="mutants whose name contains this")
+    parser.add_argument("--jobs", type=int, default=2)
+    return parser.parse_args()
+
+
+def compile_command(context, source):
+    """How the build compiles the file."""
+    for entry in json.loads((context.build / "compile_commands.json").read_text()):
+        if pathlib.Path(entry["file"]) == source and "cellar_objects" in entry["command"]:
+            return shlex.split(entry["command"]), entry["directory"]
+    raise LookupError(f"the build compiles no {source}")
+
+
+def build(context, folder, mutant):
+    """The simulator with the mutant in it."""
+    _, _, name, piece, becomes = mutant
+    source = context.root / name
+    text = source.read_text()
+    if text.count(piece) != 1:
+        raise ValueError(f"{name} has the piece {text.count(piece)} times")
+    changed, made, program = folder / source.name, folder / "mutant.o", folder / "crash"
+    changed.write_text(text.replace(piece, becomes))
+    command, directory = compile_command(context, source)
+    command[command.index("-o") + 1] = str(made)
+    command[command.index(str(source))] = str(changed)
+    subprocess.run([*command, "-w", f"-I{source.parent}"], cwd=directory, check=True, capture_output=True, text=True)
+    link = context.link.replace("OUTPUT", str(program)).replace("OBJECT", str(made))
+    subprocess.run(shlex.split(link), check=True, capture_output=True, text=True)
+    return program
+
+
+def check(context, mutant):
+    """None if it was found, else what went wrong; and the last line."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            program = build(context, pathlib.Path(folder), mutant)
+        except subprocess.CalledProcessError as error:
+            return f"does not build: {error.stderr}", ""
+        except (LookupError, ValueError) as error:
+            return str(error), ""
+        mode, _, seed = mutant[1].partition(":")
+        result = subprocess.run([program, "--mode", mode, "--seed", seed or "1", "--runs", str(context.runs),
+                                 "--until-failure"], capture_output=True, text=True, timeout=300, check=False)
+    lines = result.stdout.splitlines() or [""]
+    if result.returncode == 0:
+        return "survived", lines[-1]
+    if result.returncode != 1 or "FAILED" not in result.stdout:
+        return f"ended with {result.returncode}, without a failure", lines[-1]
+    return None, lines[-1]
+
+
+def main():
+    context = arguments()
+    mutants = [mutant for mutant in MUTANTS if context.only in mutant[0]]
+    wrong = 0
+    with concurrent.futures.ThreadPoolExecutor(context.jobs) as pool:
+        for mutant, (problem, last) in zip(mutants, pool.map(lambda mutant: check(context, mutant), mutants)):
+            verdict = "found" if problem is None else "NOT FOUND"
+            print(f"{verdict}: {mutant[0]} ({mutant[1]}; {problem or last})", flush=True)
+            wrong += problem is not None
+    print(f"{len(mutants)} mutants, {wrong} not found")
+    return 1 if wrong > 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
