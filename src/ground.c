@@ -97,8 +97,12 @@ int cellar_ground_open(struct cellar_ground *ground, uint32_t bytes_per_cell, ui
     if (error != 0)
         return error;
     ground->header_ready = true;
-    error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, cache_bytes, writer,
-                              eager_writes);
+    if (ground->hooks != NULL)
+        error = cellar_cells_open_checked(&ground->cells, ground->device, bytes_per_cell, cache_bytes, ground->hooks,
+                                          ground->hooks_user);
+    else
+        error = cellar_cells_open(&ground->cells, ground->device, bytes_per_cell, ground->window, cache_bytes, writer,
+                                  eager_writes);
     ground->cells_ready = error == 0;
     ground->cells.fork_page = ground->fork_page;
     return error;

@@ -5,6 +5,7 @@
 #include "base/diagnose.h"
 #include "device/file.h"
 #include "store_internal.h"
+#include "sum/sum_look.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -198,6 +199,7 @@ int cellar_reader_check(struct cellar_reader *reader)
 static void free_reader(struct cellar_reader *reader, bool forked)
 {
     cellar_ground_close(&reader->ground, forked);
+    cellar_sum_close(reader->sums, forked);
     cellar_fork_page_close(reader->fork_page);
     free(reader->path);
     free(reader);
@@ -254,6 +256,42 @@ static int settle(struct cellar_reader *reader, const struct cellar_reader_optio
     return error > 0 ? 0 : error;
 }
 
+/* Looks at a page that was loaded; on any thread. */
+static int validate(void *user, uint64_t version, uint64_t page_address, const void *bytes, size_t length)
+{
+    struct cellar_reader *reader = user;
+
+    (void)version;
+    return cellar_sum_verify(reader->sums, reader->ground.device, page_address, bytes, length);
+}
+
+/* Finds the checksums, before the first page is loaded. */
+static int begin_verify(struct cellar_reader *reader)
+{
+    static const struct cellar_cache_hooks hooks = {.validate = validate};
+    struct cellar_sum_look look;
+    int error;
+
+    if (reader->path == NULL)
+        return cellar_diagnose(&reader->diagnostic, -ENOTSUP, NULL, CELLAR_OFFSET_NONE,
+                               "a store on a device has no checksums beside it");
+    error = cellar_sum_look(reader->path, reader->ground.device, false, &reader->diagnostic, &look);
+    if (error != 0)
+        return error;
+    if (look.state == CELLAR_SUMS_NONE)
+        return cellar_diagnose(&reader->diagnostic, -ENOTSUP, reader->path, CELLAR_OFFSET_NONE,
+                               "the store was made without checksums");
+    if (look.file == NULL) {
+        reader->diagnostic = look.why;
+        return look.why.error;
+    }
+    reader->sums = look.file;
+    reader->sums_state = look.state;
+    reader->ground.hooks = &hooks;
+    reader->ground.hooks_user = reader;
+    return 0;
+}
+
 /* What lies on reader->ground.device. CELLAR_NONE: no window, and the caller wants another device then. */
 static int adopt(struct cellar_reader *reader, const struct cellar_reader_options *options, bool pages_allowed)
 {
@@ -265,6 +303,8 @@ static int adopt(struct cellar_reader *reader, const struct cellar_reader_option
         error = cellar_ground_map(&reader->ground, &reader->config, options->window_bytes, options->device, false);
     if (error == 0 && reader->ground.window == NULL && !pages_allowed)
         error = CELLAR_NONE;
+    if (error == 0 && options->verify)
+        error = begin_verify(reader);
     if (error == 0)
         error =
             cellar_ground_open(&reader->ground, reader->config.bytes_per_cell, options->cache_bytes, false, 0, false);
@@ -285,8 +325,11 @@ static int open_as(struct cellar_reader *reader, const struct cellar_reader_opti
     error = adopt(reader, options, kind != CELLAR_FILE_MAPPED || options->device == CELLAR_DEVICE_MAPPED);
     if (error == CELLAR_ERETIRED)
         error = -ESTALE; /* replaced between our open and now: the path names the new store */
-    if (error != 0)
+    if (error != 0) {
         cellar_ground_close(&reader->ground, false);
+        cellar_sum_close(reader->sums, false);
+        reader->sums = NULL;
+    }
     return error;
 }
 
@@ -318,6 +361,10 @@ int cellar_reader_open(const char *path, const struct cellar_reader_options *opt
 
     if (error != 0)
         return refuse(reader, error, path, &wanted);
+    if (wanted.verify && wanted.device == CELLAR_DEVICE_MAPPED)
+        return refuse(reader, -EINVAL, path, &wanted);
+    if (wanted.verify && wanted.device == CELLAR_DEVICE_AUTO)
+        wanted.device = CELLAR_DEVICE_PAGES;
     for (int attempt = 0; attempt < CELLAR_OPEN_ATTEMPTS_MAX; attempt++) {
         error = open_as(reader, &wanted);
         if (error == CELLAR_NONE)
@@ -373,7 +420,12 @@ void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *
         .window_bytes = reader->ground.window_bytes,
         .has_key = reader->has_key,
         .other_writer = reader->other_writer,
+        .sums = reader->sums_state,
     };
+    if (reader->sums != NULL) {
+        ret_info->verified_pages = atomic_load_explicit(&reader->sums->verified, memory_order_relaxed);
+        ret_info->unverified_pages = atomic_load_explicit(&reader->sums->unverified, memory_order_relaxed);
+    }
 }
 
 struct cellar_snapshot cellar_reader_snapshot(struct cellar_reader *reader)

@@ -9,6 +9,7 @@
 #include "cell/header_pick.h"
 #include "device/file.h"
 #include "format/format.h"
+#include "sum/sum_file.h"
 
 #include <cellar/store.h>
 #include <pthread.h>
@@ -28,7 +29,9 @@ struct cellar_ground {
     struct cellar_cells cells;
     const struct cellar_fork_page *fork_page; /* the handle's */
     bool header_ready, cells_ready;
-    bool locked; /* the writer's lock is this handle's */
+    bool locked;                            /* the writer's lock is this handle's */
+    const struct cellar_cache_hooks *hooks; /* of the reader's cache; NULL: none */
+    void *hooks_user;
 };
 
 /* Cells not yet committed that were lent for filling in place on the pages path. */
@@ -55,6 +58,7 @@ struct cellar_writer {
     enum cellar_device_choice choice;
     unsigned file_mode;
     bool compat;
+    uint32_t sums_identity; /* of the sums file; 0: the store has none */
     struct cellar_reservation *reservations;
 
     /* Between the appending thread and those that flush. */
@@ -65,6 +69,8 @@ struct cellar_writer {
     pthread_mutex_t flush_lock;        /* over what follows */
     uint64_t flushed_commits;          /* the commit that is durable */
     uint32_t synced_next;              /* cells below this are durable */
+    struct cellar_sum_file *sums;      /* NULL: none, or none that is extended */
+    atomic_int sums_state, sums_error; /* see struct cellar_info */
 };
 
 struct cellar_reader {
@@ -81,6 +87,8 @@ struct cellar_reader {
     uint32_t flushed_next;
     uint64_t file_bytes;
     struct cellar_seen seen;
+    struct cellar_sum_file *sums; /* with verify, else NULL */
+    enum cellar_sums_state sums_state;
     struct cellar_diagnostic diagnostic;
 };
 
@@ -162,6 +170,24 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
 
 /* Fills writer->recovery. */
 void cellar_writer_report(struct cellar_writer *writer, const struct cellar_pick *pick);
+/* ---- writer_sums.c ---- */
+
+/* The sums file of a store that was just formatted on ground, under its fresh name, durable; writer->sums_identity is
+ * in the header. */
+int cellar_writer_sums_begin(const struct cellar_writer *writer, const struct cellar_ground *ground,
+                             struct cellar_sum_file **ret_file);
+
+/* The store has its name: so gets the sums file, which is the writer's from here on. */
+void cellar_writer_sums_use(struct cellar_writer *writer, struct cellar_sum_file *file);
+
+/* Finds the sums file of the store that was opened, or says why not. Fails for lack of memory, and the device. */
+int cellar_writer_sums_open(struct cellar_writer *writer);
+
+/* Cells below next_index were made durable, and so were the slots that say so. Under flush_lock. */
+void cellar_writer_sums_extend(struct cellar_writer *writer, uint32_t next_index);
+
+/* flushed: everything is. */
+void cellar_writer_sums_close(struct cellar_writer *writer, bool flushed, bool forked);
 
 /* ---- writer.c ---- */
 

@@ -371,6 +371,7 @@ static int make_durable(struct cellar_writer *writer, const struct cellar_state 
         return error;
     writer->synced_next = state->next_index;
     atomic_store_explicit(&writer->flushed_next, state->next_index, memory_order_relaxed);
+    cellar_writer_sums_extend(writer, state->next_index);
     return 0;
 }
 
@@ -445,6 +446,7 @@ int cellar_writer_close(struct cellar_writer *writer)
     error = forked ? 0 : cellar_writer_flush(writer);
     if (error == 0 && !forked)
         error = give_space_back(writer);
+    cellar_writer_sums_close(writer, error == 0 && !forked, forked);
     close_error = cellar_ground_close(writer->ground, forked);
     cellar_writer_free(writer);
     return error != 0 || forked ? error : close_error;
@@ -454,6 +456,7 @@ void cellar_writer_abandon(struct cellar_writer *writer)
 {
     if (writer == NULL)
         return;
+    cellar_writer_sums_close(writer, false, cellar_forked(writer->fork_page));
     cellar_ground_close(writer->ground, cellar_forked(writer->fork_page));
     cellar_writer_free(writer);
 }
@@ -496,6 +499,8 @@ void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *
         .resize_step_cells = writer->alloc.step_cells,
         .has_key = true,
         .compat = writer->compat,
+        .sums = (enum cellar_sums_state)atomic_load_explicit(&writer->sums_state, memory_order_relaxed),
+        .sums_error = atomic_load_explicit(&writer->sums_error, memory_order_relaxed),
     };
 }
 

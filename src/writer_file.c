@@ -85,6 +85,12 @@ static int first_cells(const struct cellar_writer *writer, uint32_t initial_cell
     return 0;
 }
 
+/* The flags of a new store. */
+static uint32_t flags_of(const struct cellar_writer *writer)
+{
+    return writer->sums_identity != 0 ? CELLAR_FLAG_CHECKSUMS : 0;
+}
+
 /* Writes the header, and on a device that may hold anything the zeros up to the first usable cell. */
 static int write_header(struct cellar_ground *ground, const struct cellar_writer *writer,
                         const struct cellar_state *empty)
@@ -109,6 +115,8 @@ static int write_header(struct cellar_ground *ground, const struct cellar_writer
                sizeof incarnation);
         cellar_store_le32(header + CELLAR_AT_CONFIRMED, empty->next_index);
     }
+    cellar_store_le32(header + CELLAR_AT_FLAGS, flags_of(writer));
+    cellar_store_le32(header + CELLAR_AT_CHECKSUM_ID, writer->sums_identity);
     error = cellar_device_write(ground->device, &part, 1, 0);
     free(header);
     return error;
@@ -140,7 +148,7 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
                                    writer->eager_writes, writer->compat);
     if (error != 0)
         return error;
-    cellar_header_start_marks(&ground->header, cellar_device_incarnation(ground->device), 0);
+    cellar_header_start_marks(&ground->header, cellar_device_incarnation(ground->device), flags_of(writer));
     ground->header.disk_pending = false;
     *ret_file_bytes = file_bytes;
     return 0;

@@ -3,6 +3,7 @@
 #include "base/diagnose.h"
 #include "device/device.h"
 #include "store_internal.h"
+#include "sum/sum_name.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -203,6 +204,8 @@ static int open_as(struct cellar_writer *writer, const struct cellar_config *exp
      * flushed into it, somebody came past here, or past the end of a creation. */
     if (error == 0 && writer->recovery.disk_next_index == cellar_start_index(writer->config.bytes_per_cell))
         error = cellar_file_settle_name(writer->real_path);
+    if (error == 0)
+        error = cellar_writer_sums_open(writer);
     if (error != 0) {
         cellar_ground_close(writer->ground, false);
         free(writer->real_path);
@@ -287,26 +290,64 @@ static void begin_empty(struct cellar_writer *writer, uint64_t file_bytes)
                                                        .process = empty,
                                                        .adopted = empty,
                                                        .rewrite_index = empty.next_index});
+    if (writer->sums != NULL)
+        writer->recovery.sums = CELLAR_SUMS_GOOD;
     cellar_writer_stand_empty(writer, file_bytes);
+}
+
+static bool is_there(const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0;
+}
+
+/* The sums file of the hidden store, where it is to have one. The name is looked at again: from here on, for as long as
+ * the hidden file is ours, nobody else makes a store of this name, so that the sums file's names are ours too. */
+static int begin_sums(struct cellar_writer *writer, struct cellar_sum_file **ret_sums)
+{
+    *ret_sums = NULL;
+    if (writer->sums_identity == 0)
+        return 0;
+    return is_there(writer->real_path) ? -EEXIST : cellar_writer_sums_begin(writer, writer->ground, ret_sums);
+}
+
+/* The hidden store, and its sums file, get their names; or go again. */
+static int publish(struct cellar_writer *writer, struct cellar_sum_file *sums)
+{
+    bool renamed = false;
+    int error = cellar_file_publish(writer->ground->device, writer->real_path, NULL, &renamed);
+
+    if (error == 0 && sums != NULL)
+        cellar_writer_sums_use(writer, sums);
+    if (error == 0)
+        return 0;
+    cellar_sum_close(sums, false);
+    if (!renamed && sums != NULL)
+        cellar_sum_discard(writer->real_path);
+    if (!renamed)
+        cellar_file_discard_hidden(writer->real_path);
+    return error;
 }
 
 static int create_path(struct cellar_writer *writer, struct cellar_diagnostic *diagnostic)
 {
-    struct stat status;
+    struct cellar_sum_file *sums;
     uint64_t file_bytes;
-    bool renamed = false;
     int error = resolve_new(writer->path, &writer->real_path);
 
-    if (error == 0 && lstat(writer->real_path, &status) == 0)
+    if (error == 0 && is_there(writer->real_path))
         error = -EEXIST;
     if (error == 0)
         error = cellar_ground_create_hidden(writer->ground, writer, writer->initial_cells, &file_bytes);
     if (error != 0)
         return cellar_ground_refuse_file(error, writer->path, cellar_ground_kind(writer->choice), diagnostic);
-    error = cellar_file_publish(writer->ground->device, writer->real_path, NULL, &renamed);
+    error = begin_sums(writer, &sums);
+    if (error != 0)
+        cellar_file_discard_hidden(writer->real_path);
+    else
+        error = publish(writer, sums);
     if (error != 0) {
-        if (!renamed)
-            cellar_file_discard_hidden(writer->real_path);
         cellar_ground_close(writer->ground, false);
         return error;
     }
@@ -336,7 +377,10 @@ static int create(const char *path, const struct cellar_config *config, const st
     if (error != 0)
         return error;
     writer->config = *config;
-    error = create_path(writer, diagnostic_of(options));
+    if (options != NULL && options->checksums)
+        error = cellar_sum_make_identity(&writer->sums_identity);
+    if (error == 0)
+        error = create_path(writer, diagnostic_of(options));
     if (error != 0) {
         cellar_writer_free(writer);
         return error;
@@ -410,6 +454,8 @@ int cellar_writer_open_on(struct cellar_device *device, const struct cellar_writ
     error = take_device(writer->ground, device);
     if (error == 0)
         error = adopt(writer, NULL, true, diagnostic_of(options));
+    if (error == 0)
+        error = cellar_writer_sums_open(writer);
     if (error != 0) {
         cellar_ground_close(writer->ground, false);
         cellar_writer_free(writer);
@@ -476,6 +522,8 @@ int cellar_writer_create_on(struct cellar_device *device, const struct cellar_co
 
     clear(options);
     error = check_config(config, NULL, options);
+    if (error == 0 && options != NULL && options->checksums)
+        error = -ENOTSUP;
     if (error == 0)
         error = cellar_writer_new(NULL, options, &writer);
     if (error == 0) {

@@ -10,6 +10,7 @@
  */
 #include "device/file.h"
 #include "store_internal.h"
+#include "sum/sum_name.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,8 +21,32 @@ static void retire(struct cellar_ground *ground)
     (void)!cellar_header_store_flags(&ground->header, ground->header.flags | CELLAR_FLAG_RETIRED);
 }
 
+/* The empty store, with a sums file of a new identity where this one has one; both hidden. */
+static int make_empty(struct cellar_writer *writer, struct cellar_ground *fresh, uint32_t initial_cells,
+                      struct cellar_sum_file **ret_sums, uint64_t *ret_file_bytes)
+{
+    uint32_t identity = writer->sums_identity;
+    int error = identity != 0 ? cellar_sum_make_identity(&writer->sums_identity) : 0;
+
+    *ret_sums = NULL;
+    if (error == 0)
+        error = cellar_ground_create_hidden(fresh, writer, initial_cells, ret_file_bytes);
+    if (error == 0 && identity != 0) {
+        error = cellar_writer_sums_begin(writer, fresh, ret_sums);
+        if (error != 0) {
+            cellar_file_discard_hidden(writer->real_path);
+            cellar_ground_close(fresh, false);
+        }
+    }
+    if (error != 0)
+        writer->sums_identity = identity;
+    return error;
+}
+
 int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
 {
+    uint32_t identity = writer->sums_identity;
+    struct cellar_sum_file *sums;
     struct cellar_ground *fresh;
     uint64_t file_bytes;
     bool renamed = false;
@@ -37,7 +62,7 @@ int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
         error = cellar_ground_new(writer->fork_page, &fresh);
     if (error != 0)
         return error;
-    error = cellar_ground_create_hidden(fresh, writer, initial_cells, &file_bytes);
+    error = make_empty(writer, fresh, initial_cells, &sums, &file_bytes);
     if (error != 0) {
         free(fresh);
         return error;
@@ -47,8 +72,14 @@ int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
         cellar_file_discard_hidden(writer->real_path);
         cellar_ground_close(fresh, false);
         free(fresh);
+        cellar_sum_close(sums, false);
+        if (sums != NULL)
+            cellar_sum_discard(writer->real_path);
+        writer->sums_identity = identity;
         return error;
     }
+    if (sums != NULL)
+        cellar_writer_sums_use(writer, sums);
     cellar_writer_drop_reservations(writer);
     retire(writer->ground);
     cellar_ground_close(writer->ground, false);

@@ -15,6 +15,7 @@
 #include "tool.h"
 
 #include <cellar/device.h>
+#include <cellar/sums.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -170,6 +171,12 @@ void cellar_dump_chain_free(struct cellar_dump_chain *chain);
  * the format tells it from a chunk. 0 and *ret_is_value, or a negative error (said why).
  */
 int cellar_dump_is_value(struct cellar_dump *dump, uint32_t index, bool *ret_is_value);
+
+/* ---- celldump_sums.c ---- */
+
+/* Compares all flushed cells with their checksums; what is wrong becomes problems. 0; CELLAR_NONE: the store has none,
+ * or is too broken to say; or a negative error (said why). */
+int cellar_dump_sums(struct cellar_dump *dump, struct cellar_sums_report *ret_report);
 
 /* ---- the commands: each returns the exit code ---- */
 

@@ -71,12 +71,25 @@ static void note_extension(const struct cellar_dump *dump, struct notes *notes)
         note(notes, "offset %d: the file is retired: truncate put another in its place", CELLAR_AT_FLAGS);
 }
 
-/* Walks the value at the root of a slot in force. 0, or a negative error (said why). */
-static int walk_root(struct cellar_dump *dump, int slot, struct notes *notes)
+/* Whether a reader can reach what the root of this state names, as far as the format says what that is. ret_chain: of
+ * its value, where it is one. */
+static void note_reach(const struct cellar_dump *dump, const struct cellar_state *state, const char *label,
+                       bool is_value, const struct cellar_dump_chain *chain, struct notes *notes)
 {
-    const struct cellar_state *state = cellar_dump_state_of(dump, slot);
-    const char *label = slot == dump->disk ? "flushed" : "committed";
-    struct cellar_dump_chain chain;
+    uint32_t root_index = state->root_index;
+
+    if (root_index < dump->start_index || root_index >= dump->cell_count || root_index >= state->next_index)
+        note(notes, "the %s root %" PRIu32 " cannot be reached: it is no cell in use", label, root_index);
+    else if (is_value && chain->broken)
+        note(notes, "the %s root %" PRIu32 " cannot be reached: its chain of chunks is broken", label, root_index);
+    else
+        note(notes, "the %s root %" PRIu32 " can be reached", label, root_index);
+}
+
+/* Walks the value at the root of a state in force. 0, or a negative error (said why). */
+static int walk_root(struct cellar_dump *dump, const struct cellar_state *state, const char *label, struct notes *notes)
+{
+    struct cellar_dump_chain chain = {.broken = false};
     bool is_value;
     int error;
 
@@ -84,14 +97,17 @@ static int walk_root(struct cellar_dump *dump, int slot, struct notes *notes)
         note(notes, "the %s root is none", label);
         return 0;
     }
-    if (state->root_index < dump->start_index || state->root_index >= dump->cell_count)
-        return 0; /* it is among the problems of the header */
+    if (state->root_index < dump->start_index || state->root_index >= dump->cell_count) {
+        note_reach(dump, state, label, false, &chain, notes); /* it is among the problems of the header */
+        return 0;
+    }
     error = cellar_dump_is_value(dump, state->root_index, &is_value);
     if (error != 0)
         return error;
     if (!is_value) {
         note(notes, "the %s root %" PRIu32 " names a cell that cannot be told to end a value", label,
              state->root_index);
+        note_reach(dump, state, label, false, &chain, notes);
         return 0;
     }
     error = cellar_dump_chain_walk(dump, state->root_index, false, &chain);
@@ -101,6 +117,8 @@ static int walk_root(struct cellar_dump *dump, int slot, struct notes *notes)
              "..%" PRIu32,
              label, state->root_index, chain.size_bytes, chain.chunk_count, chain.chunk_count == 1 ? "" : "s",
              chain.first_index, state->root_index);
+    if (error == 0)
+        note_reach(dump, state, label, true, &chain, notes);
     return error;
 }
 
@@ -112,11 +130,27 @@ static int walk_roots(struct cellar_dump *dump, struct notes *notes)
 
     if (!dump->cells_known)
         return 0;
+    if (disk != NULL && process != NULL && process->root_index == disk->root_index)
+        return walk_root(dump, process, "committed", notes); /* which is the flushed one, too */
     if (disk != NULL)
-        error = walk_root(dump, dump->disk, notes);
-    if (error == 0 && process != NULL && (disk == NULL || process->root_index != disk->root_index))
-        error = walk_root(dump, dump->process, notes);
+        error = walk_root(dump, disk, "flushed", notes);
+    if (error == 0 && process != NULL)
+        error = walk_root(dump, process, "committed", notes);
     return error;
+}
+
+/* The checksums, where the store has them. */
+static int check_sums(struct cellar_dump *dump, struct notes *notes)
+{
+    struct cellar_sums_report report;
+    int error = cellar_dump_sums(dump, &report);
+
+    if (error != 0)
+        return error == CELLAR_NONE ? 0 : error;
+    note(notes,
+         "checksums: %" PRIu64 " bytes compared, %" PRIu64 " rotten block%s; %" PRIu64 " flushed bytes have none",
+         report.verified_bytes, report.rotten_blocks, report.rotten_blocks == 1 ? "" : "s", report.uncovered_bytes);
+    return 0;
 }
 
 static int print_json(const struct cellar_dump *dump, const struct notes *notes)
@@ -149,6 +183,8 @@ int cellar_dump_check(struct cellar_dump *dump, const struct cellar_dump_options
     note_header(dump, &notes);
     note_extension(dump, &notes);
     error = walk_roots(dump, &notes);
+    if (error == 0)
+        error = check_sums(dump, &notes);
     /* Where both go to one terminal, once is enough. */
     if (options->json || !isatty(STDOUT_FILENO) || !isatty(STDERR_FILENO))
         cellar_dump_print_problems(dump);

@@ -45,11 +45,14 @@ static void draw(struct cellar_progress *progress, double elapsed_seconds)
         memset(bar, ' ', BAR_CELLS);
         memset(bar, '#', (size_t)(share * BAR_CELLS));
         bar[BAR_CELLS] = '\0';
-        fprintf(stderr, "\r[%s] %3d%%  %s of %s  %s/s  %" PRIu64 " values\033[K", bar, (int)(share * 100.0), done,
-                amount_text((double)progress->total_bytes, total), rate, progress->value_count);
+        fprintf(stderr, "\r[%s] %3d%%  %s of %s  %s/s", bar, (int)(share * 100.0), done,
+                amount_text((double)progress->total_bytes, total), rate);
     } else {
-        fprintf(stderr, "\r%s  %s/s  %" PRIu64 " values\033[K", done, rate, progress->value_count);
+        fprintf(stderr, "\r%s  %s/s", done, rate);
     }
+    if (progress->value_count > 0)
+        fprintf(stderr, "  %" PRIu64 " values", progress->value_count);
+    fputs("\033[K", stderr);
     fflush(stderr);
     progress->shown = true;
 }

@@ -80,6 +80,7 @@ int cellar_tool_store_error(const char *file, int error, const struct cellar_dia
         cellar_tool_error(file, CELLAR_OFFSET_NONE, "%s", cellar_strerror(error));
     switch (error) {
     case CELLAR_ECORRUPT:
+    case CELLAR_ECHECKSUM:
         return CELLAR_EXIT_CORRUPT;
     case CELLAR_EBUSY:
         return CELLAR_EXIT_BUSY;

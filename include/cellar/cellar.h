@@ -1,4 +1,4 @@
-/* cellar.h - everything of Cellar: the store, and the cache, the pipeline and the devices that it stands on. */
+/* cellar.h - everything of Cellar: the store and its checksums; the cache, pipeline and devices that it stands on. */
 #ifndef CELLAR_CELLAR_H
 #define CELLAR_CELLAR_H
 
@@ -7,5 +7,6 @@
 #include <cellar/error.h>
 #include <cellar/pipeline.h>
 #include <cellar/store.h>
+#include <cellar/sums.h>
 
 #endif

@@ -39,6 +39,8 @@ enum {
     CELLAR_EPINNED = -10010,    /* every frame of the cache is pinned; commit: a page is fixed for writing */
     CELLAR_EUNKNOWN = -10011,   /* the device can't tell whether a write happened */
     CELLAR_EOLDPAGES = -10012,  /* snapshots need more overwritten pages than the cache may keep */
+    CELLAR_ECHECKSUM = -10013,  /* the bytes are not those that were written */
+    CELLAR_ESUMS = -10014,      /* the store's checksum file is lost, or not of this store as it is */
 };
 
 /* "No offset": the diagnostic is about the file as a whole. */

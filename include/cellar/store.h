@@ -92,6 +92,15 @@ enum cellar_device_choice {
 
 enum cellar_mode { CELLAR_MODE_WRITER = 1, CELLAR_MODE_READER };
 
+/* What became of the checksum file of a store that was made with one. */
+enum cellar_sums_state {
+    CELLAR_SUMS_NONE = 0, /* the store has none */
+    CELLAR_SUMS_GOOD,     /* all flushed cells have checksums */
+    CELLAR_SUMS_BEHIND,   /* some have none: a power loss, or another writer; the next flush adds them */
+    CELLAR_SUMS_LOST,     /* it is not there, or nothing in it can be read */
+    CELLAR_SUMS_STALE,    /* it is not of this store as it is: of another one, or of a later or other state */
+};
+
 /* What a handle is and stands at. */
 struct cellar_info {
     enum cellar_mode mode;
@@ -111,6 +120,10 @@ struct cellar_info {
     bool has_key;                /* writer: true; reader: process sync is enabled */
     bool other_writer;           /* reader: the last refresh followed a writer with another key */
     bool compat;                 /* writer: compat mode is on */
+    enum cellar_sums_state sums; /* of its checksum file, now; see also sums_error */
+    int sums_error;              /* writer: why it is not extended any more; the store is not harmed. 0: it is */
+    uint64_t verified_pages;     /* reader with verify: pages that were compared with their checksum, and held */
+    uint64_t unverified_pages;   /* pages that have none yet */
 };
 
 /* ---- writer ---------------------------------------------------------------------------------- */
@@ -135,6 +148,8 @@ struct cellar_writer_options {
     /* The original (Plebeia) has the file open at the same time, or may open it after a power loss: its lock is taken
      * around slot writes, and the file is not cut at close. */
     bool compat;
+    bool checksums; /* create: a file STORE.cellar-sums beside it has checksums of its cells, see sums.h. -ENOTSUP on a
+                       device of the caller's, which has no name. A store that is opened has them, or not. */
     struct cellar_diagnostic *diagnostic; /* filled on failure; may be NULL */
 };
 
@@ -169,6 +184,7 @@ struct cellar_recovery {
         suspect; /* a sync of the last writer failed, or growing the file did: what it had not flushed is not trusted */
     uint32_t
         rewritten_cells; /* written once more and made durable at this opening: a sync was under way, or had failed */
+    enum cellar_sums_state sums; /* LOST, STALE: no checksums are made until they are rebuilt, see sums.h */
 };
 
 /*
@@ -310,6 +326,11 @@ struct cellar_reader_options {
     uint64_t window_bytes;        /* most addresses to reserve; 0: max index * bytes per cell, or what fits */
     enum cellar_device_choice device;
     uint64_t cache_bytes; /* page cache of the pages path; 0: 8 MiB */
+    /* Each page is compared with its checksum when it is loaded, and reading cells of one that is not what was written
+     * is CELLAR_ECHECKSUM. On the pages path, whatever the choice but MAPPED (-EINVAL). Cells that are not flushed yet
+     * have no checksum. To open a store that was made without is -ENOTSUP, as on a device of the caller's;
+     * CELLAR_ESUMS: its checksum file is lost or stale. */
+    bool verify;
     struct cellar_diagnostic *diagnostic;
 };
 

@@ -42,6 +42,10 @@ const char *cellar_strerror(int error)
         return "the device can't tell whether the write happened";
     case CELLAR_EOLDPAGES:
         return "snapshots need more overwritten pages than the cache may keep";
+    case CELLAR_ECHECKSUM:
+        return "the bytes are not those that were written (checksum)";
+    case CELLAR_ESUMS:
+        return "the store's checksum file is lost or stale";
     default:
         break;
     }

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pages of the pages path: the size that the kernel's own page cache works in. */
-enum { PAGE_BYTES = 4096, CACHE_BYTES_DEFAULT = 8 << 20, PAGES_MAX = 1 << 28 };
+/* LOADS_MAX: so often a page is loaded again because validate wants it. */
+enum { CACHE_BYTES_DEFAULT = 8 << 20, PAGES_MAX = 1 << 28, LOADS_MAX = 100 };
 
 /* The power of two of pages that fit into cache_bytes, at least four. */
 static size_t page_count(uint64_t cache_bytes)
@@ -14,7 +14,7 @@ static size_t page_count(uint64_t cache_bytes)
 
     if (cache_bytes == 0)
         cache_bytes = CACHE_BYTES_DEFAULT;
-    while (count < PAGES_MAX && (uint64_t)count * 2 * PAGE_BYTES <= cache_bytes)
+    while (count < PAGES_MAX && (uint64_t)count * 2 * CELLAR_CELLS_PAGE_BYTES <= cache_bytes)
         count *= 2;
     return count;
 }
@@ -33,11 +33,31 @@ static int open_handles(struct cellar_cells *cells, int count)
     return 0;
 }
 
+int cellar_cells_open_checked(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell,
+                              uint64_t cache_bytes, const struct cellar_cache_hooks *hooks, void *user)
+{
+    struct cellar_cache_options options = {.page_bytes = CELLAR_CELLS_PAGE_BYTES,
+                                           .page_count = page_count(cache_bytes),
+                                           .copy = true, /* what was looked at is what is seen */
+                                           .hooks = *hooks,
+                                           .user = user};
+    int error;
+
+    *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell};
+    error = open_handles(cells, CELLAR_CELLS_HANDLES);
+    if (error == 0)
+        error = cellar_cache_open_with(device, &options, &cells->handles[0].cache);
+    if (error != 0)
+        cellar_cells_close(cells);
+    return error;
+}
+
 int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
                       uint64_t cache_bytes, bool writer, unsigned eager_writes)
 {
     struct cellar_pipeline_options options = {
-        .cache = {.page_bytes = PAGE_BYTES, .page_count = page_count(cache_bytes)}, .eager_writes = eager_writes};
+        .cache = {.page_bytes = CELLAR_CELLS_PAGE_BYTES, .page_count = page_count(cache_bytes)},
+        .eager_writes = eager_writes};
     int error;
 
     *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell, .window = window};
@@ -135,8 +155,10 @@ static int read_pages(struct cellar_cells *cells, uint64_t offset, void *buffer,
 
     if (error == 0)
         error = cellar_cache_read(handle->cache, offset, buffer, length_bytes);
+    for (int i = 0; error == -EAGAIN && i < LOADS_MAX; i++)
+        error = cellar_cache_read(handle->cache, offset, buffer, length_bytes);
     pthread_mutex_unlock(&handle->lock);
-    return error;
+    return error == -EAGAIN ? -EIO : error;
 }
 
 int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes)

@@ -18,6 +18,9 @@
 /* A reader's threads each have a handle of their own on the pages, as far as there are enough. */
 enum { CELLAR_CELLS_HANDLES = 16 };
 
+/* Pages of the pages path: the size that the kernel's own page cache works in. */
+enum { CELLAR_CELLS_PAGE_BYTES = 4096 };
+
 struct cellar_cells_handle {
     pthread_mutex_t lock;       /* held while the cache is used */
     atomic_uintptr_t thread;    /* who came first; 0: nobody yet */
@@ -42,6 +45,10 @@ struct cellar_cells {
  * cellar_cells_set_committed says nobody has yet before commit, so many at a time. 0, -ENOMEM, ... */
 int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
                       uint64_t cache_bytes, bool writer, unsigned eager_writes);
+/* A reader's, on the pages path: hooks look at each page as it is loaded. A validate that gives -EAGAIN has the page
+ * loaded again, some times; in the end that is -EIO. */
+int cellar_cells_open_checked(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell,
+                              uint64_t cache_bytes, const struct cellar_cache_hooks *hooks, void *user);
 /* Pending writes are dropped. An all-zero struct is fine. */
 void cellar_cells_close(struct cellar_cells *cells);
 

@@ -42,10 +42,11 @@ enum {
 };
 
 enum {
-    CELLAR_FLAG_SUSPECT = 1u << 2,  /* a sync failed: what was not durable then may never become so */
-    CELLAR_FLAG_RETIRED = 1u << 3,  /* truncate put another file in this one's place */
-    CELLAR_FLAG_SYNCING = 1u << 16, /* a sync was begun, and nobody knows yet how it ended */
-    CELLAR_FLAGS_KNOWN = CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED,
+    CELLAR_FLAG_CHECKSUMS = 1u << 0, /* a checksum file is kept */
+    CELLAR_FLAG_SUSPECT = 1u << 2,   /* a sync failed: what was not durable then may never become so */
+    CELLAR_FLAG_RETIRED = 1u << 3,   /* truncate put another file in this one's place */
+    CELLAR_FLAG_SYNCING = 1u << 16,  /* a sync was begun, and nobody knows yet how it ended */
+    CELLAR_FLAGS_KNOWN = CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED,
     CELLAR_FLAGS_TO_KNOW = 0xffff, /* a writer that does not know one of these bits must leave the file alone */
 };
 

@@ -22,6 +22,8 @@ static const int own_codes[] = {
     CELLAR_EPINNED,
     CELLAR_EUNKNOWN,
     CELLAR_EOLDPAGES,
+    CELLAR_ECHECKSUM,
+    CELLAR_ESUMS,
 };
 
 static void test_own_codes_have_texts_of_their_own(void **state)
@@ -65,7 +67,7 @@ static void test_system_codes(void **state)
 
 static void test_unknown_codes(void **state)
 {
-    static const int codes[] = {2, EIO, INT_MAX, -4096, -9999, -10000, -10013, INT_MIN};
+    static const int codes[] = {2, EIO, INT_MAX, -4096, -9999, -10000, -10015, INT_MIN};
 
     (void)state;
     for (size_t i = 0; i < SUPPORT_COUNT(codes); i++)
