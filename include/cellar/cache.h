@@ -190,9 +190,11 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_cache_open_with(struct cellar_device *de
                                                         struct cellar_cache **ret_cache);
 
 /*
- * Another handle on the same frames, for another thread; it stands at the same version and limit. Handles are closed in
- * any order, the frames go with the last. Call it with a handle that no other thread uses at that moment. From then on
- * the frames are shared: hits cost some nanoseconds more, for good. -ENOTSUP on a cache of a map function.
+ * Another handle on the same frames, for another thread; it stands at the same version and limit. Each handle keeps the
+ * page that it used last: where there are no more frames than handles, CELLAR_EPINNED may come with nothing fixed.
+ * Handles are closed in any order, the frames go with the last. Call it with a handle that no other thread uses at that
+ * moment. From then on the frames are shared: hits cost some nanoseconds more, for good. -ENOTSUP on a cache of a map
+ * function.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_cache_share(struct cellar_cache *cache, struct cellar_cache **ret_cache);
 
