@@ -3,7 +3,7 @@
  * store into a mapped header, of a life that creates the store, appends, commits, flushes, grows, truncates, closes,
  * opens again and abandons. After each death the next writer finds the last commit that had returned, or the one that
  * was being made, and works; a store that was being created is there whole or can be created again. STRIDE 1: before
- * every call. Without it before every sixteenth: a life waits for the disk some ten times.
+ * every call. Without it before every thirty-second: a life waits for the disk some ten times.
  */
 #include "system_fault.h"
 
@@ -22,7 +22,7 @@ enum {
     MAX_INDEX = 5000,
     DEATHS_MAX = 4000,
     HEADER_STORE = SYSTEM_CALL_COUNT,
-    STRIDE_DEFAULT = 16
+    STRIDE_DEFAULT = 32
 };
 
 static int stride = STRIDE_DEFAULT;

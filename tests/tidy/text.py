@@ -93,12 +93,13 @@ def clang_format():
 
 def check_format(context):
     """C that clang-format would write differently"""
-    command = clang_format()
-    problems = []
-    for path in find(context.root, *CODE_FOLDERS, suffixes=C_SUFFIXES):
-        done = subprocess.run([command, "--dry-run", "-Werror", "--style=file", str(path)], capture_output=True,
-                              text=True, check=False)
-        if done.returncode != 0:
-            first = done.stderr.split("\n", 1)[0].removeprefix(f"{context.root}/")
-            problems.append(first.replace("code should be clang-formatted [-Wclang-format-violations]", "unformatted"))
-    return problems
+    paths = [str(path) for path in find(context.root, *CODE_FOLDERS, suffixes=C_SUFFIXES)]
+    done = subprocess.run([clang_format(), "--dry-run", "-Werror", "--style=file", *paths], capture_output=True, text=True,
+                          check=False)
+    problems = {}  # the first of each file
+    for line in done.stderr.splitlines():
+        if line.endswith("[-Wclang-format-violations]"):
+            line = line.removeprefix(f"{context.root}/")
+            problem = line.replace("code should be clang-formatted [-Wclang-format-violations]", "unformatted")
+            problems.setdefault(line.split(":", 1)[0], problem)
+    return list(problems.values())
