@@ -87,13 +87,22 @@ static bool is_harmless(int error)
 
 static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret_first_index)
 {
-    int error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
+    struct cellar_header *header = &writer->ground->header;
+    bool grows = cell_count > writer->alloc.ready_index - writer->alloc.next_index, lost;
+    int error;
 
+    if (CELLAR_UNLIKELY(grows))
+        cellar_header_begin_growth(header);
+    error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
+    /* Growing has a sync in it. A file that was cut may have no header any more. */
+    lost = error != 0 && !is_harmless(error) && error != CELLAR_ECORRUPT;
+    if (CELLAR_UNLIKELY(grows))
+        cellar_header_end_growth(header, lost ? error : 0);
     if (error == 0 || is_harmless(error))
         return error;
-    if (error != CELLAR_ECORRUPT) { /* growing has a sync in it; a file that was cut may have no header any more */
+    if (lost) {
         pthread_mutex_lock(&writer->flush_lock);
-        cellar_header_suspect(&writer->ground->header);
+        cellar_header_suspect(header);
         pthread_mutex_unlock(&writer->flush_lock);
     }
     return cellar_writer_poison(writer, error);

@@ -82,12 +82,13 @@ static int refuse_config(const struct cellar_config *found, const struct cellar_
 /*
  * Makes sure that no store into the window meets a full disk. A kernel with large folios allocates every hole of a
  * folio, up to the end of the file, at the first store into it. So the file ends at the next cell from now on: its end
- * is the end of what is allocated. And the folios that will be stored into, the header's and the tail's, have no holes.
- * CELLAR_NONE: that can't be had, the window must not be used.
+ * is the end of what is allocated. And the folios that will be stored into, the header's, the tail's and those of cells
+ * that are written once more, have no holes. CELLAR_NONE: that can't be had, the window must not be used.
  */
-static int secure_space(const struct cellar_writer *writer, uint32_t next_index, uint64_t *file_bytes)
+static int secure_space(const struct cellar_writer *writer, const struct cellar_pick *pick, uint64_t *file_bytes)
 {
-    uint64_t used_bytes = (uint64_t)next_index * writer->config.bytes_per_cell;
+    uint64_t used_bytes = (uint64_t)pick->adopted.next_index * writer->config.bytes_per_cell;
+    uint64_t stored_bytes = (uint64_t)pick->rewrite_index * writer->config.bytes_per_cell; /* from here on */
     int error;
 
     if (!writer->ground->owned)
@@ -100,8 +101,8 @@ static int secure_space(const struct cellar_writer *writer, uint32_t next_index,
     }
     error = cellar_file_fill_holes(writer->ground->device, 0, FOLIO_BYTES_MAX);
     if (error == 0)
-        error =
-            cellar_file_fill_holes(writer->ground->device, used_bytes / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX, UINT64_MAX);
+        error = cellar_file_fill_holes(writer->ground->device, stored_bytes / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX,
+                                       UINT64_MAX);
     return error == -EOPNOTSUPP || error == -ENOSYS || cellar_alloc_is_full(error) ? CELLAR_NONE : error;
 }
 
@@ -113,14 +114,15 @@ static bool reaches(const struct cellar_writer *writer, uint32_t next_index)
 }
 
 /* The ways into what lies on writer->ground->device. CELLAR_NONE: there is no window, and one was to be had first. */
-static int open_ways(struct cellar_writer *writer, uint32_t next_index, bool pages_allowed, uint64_t *file_bytes)
+static int open_ways(struct cellar_writer *writer, const struct cellar_pick *pick, bool pages_allowed,
+                     uint64_t *file_bytes)
 {
     struct cellar_ground *ground = writer->ground;
     int error = cellar_ground_map(ground, &writer->config, writer->window_limit, writer->choice, true);
 
     if (error == 0 && ground->window != NULL)
-        error = secure_space(writer, next_index, file_bytes);
-    if (error == 0 && ground->window != NULL && !reaches(writer, next_index))
+        error = secure_space(writer, pick, file_bytes);
+    if (error == 0 && ground->window != NULL && !reaches(writer, pick->adopted.next_index))
         error = CELLAR_EWINDOW;
     if (error == CELLAR_NONE && pages_allowed) /* the window was wanted, and no other device comes after this one */
         error = -ENOTSUP;
@@ -165,7 +167,7 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
     error = cellar_pick_writer(&evidence, &pick, &problem);
     if (error != 0)
         return cellar_ground_refuse(&problem, writer->path, diagnostic);
-    error = open_ways(writer, pick.adopted.next_index, pages_allowed, &file_bytes);
+    error = open_ways(writer, &pick, pages_allowed, &file_bytes);
     if (error == 0)
         error = cellar_writer_recover(writer, header, &evidence, &pick);
     if (error != 0)

@@ -28,9 +28,10 @@ static void touch_pages(unsigned char *window, uint64_t from, uint64_t end)
     uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 
     for (uint64_t at = from; at < end; at = at / page_bytes * page_bytes + page_bytes) {
-        atomic_uchar *byte = (atomic_uchar *)(window + at);
+        volatile atomic_uchar *byte = (volatile atomic_uchar *)(window + at);
 
-        atomic_fetch_or_explicit(byte, 0, memory_order_relaxed);
+        /* A store for sure: of an atomic or with 0 a compiler may make a load (clang does). */
+        atomic_store_explicit(byte, atomic_load_explicit(byte, memory_order_relaxed), memory_order_relaxed);
     }
 }
 
@@ -67,6 +68,8 @@ static int rewrite_cells(const struct cellar_writer *writer, const struct cellar
         touch_pages(ground->window, from, end);
     else
         error = write_again(ground->device, from, end);
+    if (error == 0)
+        error = cellar_header_touch(&ground->header); /* step 4 needs no barrier of its own then */
     return error == 0 ? cellar_header_barrier(&ground->header, end) : error;
 }
 
@@ -102,7 +105,7 @@ static int repair_process(const struct cellar_writer *writer, const unsigned cha
 /*
  * Step 4. A slot may be stored only while the other is whole on the disk. A writer of Cellar's leaves behind:
  *   - two whole slots: the one in force may be on its way: from a flush where they differ, from an opening that raised
- *     them where they agree. A barrier, unless the device says that what is read is on the medium;
+ *     them where they agree. A barrier, unless step 1 had one, or the device says that what is read is on the medium;
  *   - one broken slot: the one in force is durable.
  * What is stored last stays pending, which the next barrier ends.
  */
@@ -123,7 +126,8 @@ static int raise_disk(const struct cellar_writer *writer, const unsigned char fo
     stale_other = memcmp(slot, found + cellar_slot_offset(other), sizeof slot) != 0;
     if (!stale_in_force && !stale_other)
         return 0;
-    if (evidence->slots[other].valid && !pick->fresh && ((pick->repair & (1u << other)) != 0 || stale_in_force)) {
+    if (evidence->slots[other].valid && !pick->fresh && header->disk_pending &&
+        ((pick->repair & (1u << other)) != 0 || stale_in_force)) {
         error = cellar_header_touch(header); /* its page may be clean, and not on the disk: a sync that failed */
         if (error == 0)
             error = cellar_header_barrier(header, end_bytes);
@@ -144,6 +148,7 @@ static int store_marks(struct cellar_writer *writer, const unsigned char header[
 {
     struct cellar_header *to = &writer->ground->header;
     const uint32_t passing = CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED | CELLAR_FLAG_SYNCING;
+    uint32_t confirmed = to->incarnation != 0 ? pick->confirmed_index : 0; /* of a writer that keeps it */
     unsigned char check[4];
     int error = 0;
 
@@ -151,8 +156,8 @@ static int store_marks(struct cellar_writer *writer, const unsigned char header[
         cellar_store_le32(check, cellar_config_hash(header));
         error = cellar_header_store(to, CELLAR_AT_CONFIG_CHECK, check, sizeof check);
     }
-    if (error == 0 && evidence->extension.confirmed_next != pick->confirmed_index && to->incarnation != 0)
-        error = cellar_header_store_word(to, CELLAR_AT_CONFIRMED, pick->confirmed_index);
+    if (error == 0 && evidence->extension.confirmed_next != confirmed)
+        error = cellar_header_store_word(to, CELLAR_AT_CONFIRMED, confirmed);
     if (error == 0)
         error = cellar_header_store_flags(to, to->flags & ~passing);
     if (error == 0 && evidence->extension.boot_mark != to->incarnation)

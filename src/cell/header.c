@@ -25,7 +25,8 @@
  *     publications they come, come from ones of that state, but for a chance of 2^-96. The cells below its next were
  *     stored before any of these words; with (a) the plain stores happen before the plain loads. No cell below a
  *     published next is stored to again, and the cells beside it are other memory locations, also in the same word or
- *     cache line: there is no data race. (Recovery's atomic or with zero, which dirties a page, changes no value.)
+ *     cache line: there is no data race. (Recovery's atomic stores of what is
+ *     there, which dirty a page, change no value.)
  * (c) No way back. Whoever has taken publication k has found a word of it: by (a) every word of #1 is of k or later
  *     from then on. If #1 is then found torn, one of its words is of some k' > k; both slots of k' - 1 were stored
  *     before that, and #2 is found as k' - 1, as later, or torn.
@@ -75,11 +76,17 @@ int cellar_header_open(struct cellar_header *header, struct cellar_device *devic
     *header = (struct cellar_header){.device = device};
     header->window = window;
     header->compat = compat;
-    return pthread_mutex_init(&header->compat_lock, NULL) == 0 ? 0 : -ENOMEM;
+    if (pthread_mutex_init(&header->compat_lock, NULL) != 0)
+        return -ENOMEM;
+    if (pthread_mutex_init(&header->sync_lock, NULL) == 0)
+        return 0;
+    pthread_mutex_destroy(&header->compat_lock);
+    return -ENOMEM;
 }
 
 void cellar_header_close(struct cellar_header *header)
 {
+    pthread_mutex_destroy(&header->sync_lock);
     pthread_mutex_destroy(&header->compat_lock);
 }
 
@@ -241,10 +248,39 @@ int cellar_header_end_sync(struct cellar_header *header, uint32_t confirmed_next
     return error != 0 ? error : cellar_header_store_flags(header, header->flags & ~(uint32_t)CELLAR_FLAG_SYNCING);
 }
 
+/* The first error stays. */
+static int keep_error(struct cellar_header *header, int error)
+{
+    if (header->sync_error == 0)
+        header->sync_error = error;
+    return header->sync_error;
+}
+
+/* What came of a sync: its own error, or that of any before it, or of one that ran beside it. */
+static int settle_sync(struct cellar_header *header, int error)
+{
+    pthread_mutex_lock(&header->sync_lock);
+    error = keep_error(header, error);
+    pthread_mutex_unlock(&header->sync_lock);
+    return error;
+}
+
+void cellar_header_begin_growth(struct cellar_header *header)
+{
+    pthread_mutex_lock(&header->sync_lock);
+}
+
+void cellar_header_end_growth(struct cellar_header *header, int error)
+{
+    (void)keep_error(header, error);
+    pthread_mutex_unlock(&header->sync_lock);
+}
+
 int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes)
 {
     int error = cellar_device_sync(header->device, 0, end_bytes);
 
+    error = settle_sync(header, error);
     if (error == 0)
         header->disk_pending = false;
     else
@@ -271,6 +307,7 @@ int cellar_header_persist(struct cellar_header *header, const struct cellar_stat
     cellar_slot_encode(state, NULL, slot);
     if (durable) { /* one call, and on some devices no barrier */
         error = cellar_device_write_durable(header->device, &part, 1, cellar_slot_offset(CELLAR_DISK_1));
+        error = settle_sync(header, error);
         if (error != 0)
             cellar_header_suspect(header);
     } else {

@@ -15,6 +15,8 @@ struct cellar_header {
     unsigned char *window;       /* NULL: by read and write */
     bool compat;                 /* take the original's lock around slot writes */
     pthread_mutex_t compat_lock; /* that lock is one for all threads of a handle */
+    pthread_mutex_t sync_lock;   /* over sync_error; held by who grows */
+    int sync_error;              /* of the first sync that failed, or 0 */
     /* A writer's. */
     uint64_t incarnation; /* the device's, as the mark says it; 0: it can't tell, no marks are kept */
     bool through_cache;   /* a failed sync may lose what was written: no file past the kernel's page cache */
@@ -50,9 +52,17 @@ int cellar_header_publish(struct cellar_header *header, const struct cellar_stat
  */
 int cellar_header_persist(struct cellar_header *header, const struct cellar_state *state);
 
-/* Makes the header and what follows it up to end_bytes durable. A failure leaves the mark SUSPECT. Under the writer's
- * flush lock. */
+/* Makes the header and what follows it up to end_bytes durable. A failure leaves the mark SUSPECT, and all later ones
+ * fail with it. Under the writer's flush lock. */
 int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes);
+
+/*
+ * Around growing, which syncs beside a barrier on another thread. Of two syncs of one file at the same time the system
+ * may tell one alone of pages that both have lost; so a barrier holds only when who grows has said what came of it.
+ * error: of a sync, or 0.
+ */
+void cellar_header_begin_growth(struct cellar_header *header);
+void cellar_header_end_growth(struct cellar_header *header, int error);
 
 /* Around what cellar_header_barrier and persist do for one flush: says in the file that a sync is under way, and that
  * cells below confirmed_next are durable. */

@@ -148,6 +148,41 @@ static int open_holes(void *user)
     return 0;
 }
 
+/* The same where a sync had failed, and cells far from both ends are written once more. */
+static int rewrite_holes(void *user)
+{
+    static const unsigned char suspect = 4, unconfirmed[4];
+    struct kernel_case *c = user;
+    struct cellar_writer_options options = kernel_options(c);
+    struct cellar_config config = kernel_config();
+    struct cellar_writer *writer = NULL;
+    unsigned char cells[64 * KERNEL_BYTES_PER_CELL] = {0};
+    uint32_t index;
+    int fd, error;
+
+    if (c->kind != ON_TMPFS)
+        return 0;
+    if (!kernel_enter() || !kernel_mount_tmpfs(c->folder, 64 << 20, false))
+        return KERNEL_CANNOT;
+    SUPPORT_CHILD_NEEDS(cellar_writer_create(c->path, &config, &options, &writer) == 0);
+    for (uint64_t at = 0; at < 40 << 20; at += sizeof cells)
+        SUPPORT_CHILD_NEEDS(cellar_writer_append(writer, cells, 64, &index) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_writer_close(writer) == 0);
+    fd = open(c->path, O_RDWR | O_CLOEXEC);
+    SUPPORT_CHILD_NEEDS(fd >= 0);
+    SUPPORT_CHILD_NEEDS(pwrite(fd, &suspect, 1, 192) == 1 && pwrite(fd, unconfirmed, 4, 248) == 4);
+    SUPPORT_CHILD_NEEDS(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 16 << 20, 4 << 20) == 0);
+    SUPPORT_CHILD_NEEDS(close(fd) == 0);
+    SUPPORT_CHILD_NEEDS(kernel_fill(name_in(c, "ballast"), 0));
+    error = cellar_writer_open(c->path, &options, &writer);
+    SUPPORT_CHILD_NEEDS(error == -ENOSPC || (c->choice == CELLAR_DEVICE_MAPPED && error == -ENOTSUP));
+    SUPPORT_CHILD_NEEDS(unlink(name_in(c, "ballast")) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_writer_open(c->path, &options, &writer) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_writer_next(writer) == index + 64);
+    SUPPORT_CHILD_NEEDS(cellar_writer_close(writer) == 0);
+    return 0;
+}
+
 /* Writes begin with a page of the disk below: a loop device takes one that its file took a part of for whole. */
 enum { PAGE_CELLS = 65536 / KERNEL_BYTES_PER_CELL };
 
@@ -238,6 +273,11 @@ static void test_holes(void **state)
     run_all(state, open_holes, true);
 }
 
+static void test_holes_that_are_written_again(void **state)
+{
+    run_all(state, rewrite_holes, true);
+}
+
 static void test_disk_that_stops(void **state)
 {
     run_all(state, lose_disk, false);
@@ -249,6 +289,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full, support_folder_setup, support_folder_teardown),
         cmocka_unit_test_setup_teardown(test_no_room, support_folder_setup, support_folder_teardown),
         cmocka_unit_test_setup_teardown(test_holes, support_folder_setup, support_folder_teardown),
+        cmocka_unit_test_setup_teardown(test_holes_that_are_written_again, support_folder_setup,
+                                        support_folder_teardown),
         cmocka_unit_test_setup_teardown(test_disk_that_stops, support_folder_setup, support_folder_teardown),
     };
 

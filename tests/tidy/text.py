@@ -94,8 +94,8 @@ def clang_format():
 def check_format(context):
     """C that clang-format would write differently"""
     paths = [str(path) for path in find(context.root, *CODE_FOLDERS, suffixes=C_SUFFIXES)]
-    done = subprocess.run([clang_format(), "--dry-run", "-Werror", "--style=file", *paths], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([clang_format(), "--dry-run", "-Werror", "--style=file", *paths], capture_output=True,
+                          text=True, check=False)
     problems = {}  # the first of each file
     for line in done.stderr.splitlines():
         if line.endswith("[-Wclang-format-violations]"):

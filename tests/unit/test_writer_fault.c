@@ -4,6 +4,8 @@
 #include "store_fixture.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -212,6 +214,74 @@ static void test_poison_from_growth(void **state)
     rig_remove(&rig);
 }
 
+/* ---- two syncs at the same time ---- */
+
+struct beside {
+    struct cellar_writer *writer;
+    pthread_t flusher;
+    sem_t syncing; /* the flush is about to sync */
+    int result;
+};
+
+static void *flush_beside(void *user)
+{
+    struct beside *beside = user;
+
+    beside->result = cellar_writer_flush_committed(beside->writer);
+    return NULL;
+}
+
+/* In the middle of growing another thread flushes, and gets as far as its barrier. */
+static void begin_flush(void *user, enum fault_call call, uint64_t offset, uint64_t length_bytes)
+{
+    struct beside *beside = user;
+
+    (void)offset;
+    (void)length_bytes;
+    if (call == FAULT_SYNC)
+        sem_post(&beside->syncing);
+    if (call != FAULT_GROW)
+        return;
+    assert_int_equal(pthread_create(&beside->flusher, NULL, flush_beside, beside), 0);
+    while (sem_wait(&beside->syncing) != 0)
+        continue;
+}
+
+/*
+ * The system tells one caller of pages that it could not write: growing, which syncs too, gets the error of cells that
+ * a flush beside it waits for, and the flush hears of nothing. It must not succeed.
+ */
+static void test_growth_hears_of_the_failure_of_a_flush(void **state)
+{
+    struct beside beside = {.result = 1};
+    struct cellar_snapshot snapshot;
+    struct cellar_reader *reader = NULL;
+    struct rig rig;
+
+    rig_create(&rig, *state);
+    assert_done(append_cells(&rig, 5));
+    assert_done(cellar_writer_flush(rig.writer));
+    assert_done(append_cells(&rig, 3));
+    assert_done(cellar_writer_commit(rig.writer));
+    assert_int_equal(sem_init(&beside.syncing, 0, 0), 0);
+    beside.writer = rig.writer;
+    rig.fault.before_user = &beside;
+    rig.fault.before = begin_flush;
+    fault_fail(&rig.fault, FAULT_GROW, 1, 1, -EIO);
+    assert_result(append_cells(&rig, 60), -EIO);
+    assert_int_equal(pthread_join(beside.flusher, NULL), 0);
+    rig.fault.before = NULL;
+    assert_result(beside.result, -EIO);
+    assert_result(cellar_writer_commit(rig.writer), -EIO);
+    cellar_writer_abandon(rig.writer);
+    assert_done(cellar_reader_open_on(rig.fault.inner, NULL, &reader));
+    snapshot = cellar_reader_snapshot(reader);
+    assert_int_equal(snapshot.next_index, 13); /* of the first flush */
+    cellar_reader_close(reader);
+    sem_destroy(&beside.syncing);
+    rig_remove(&rig);
+}
+
 /* On the pages path the writer's own reads can fail. They poison nothing. */
 static void test_failed_reads(void **state)
 {
@@ -402,6 +472,8 @@ int main(void)
         STORE_ON(test_poison_from_others, STORE_MEMORY_PAGES),
         STORE_ON(test_poison_from_growth, STORE_MEMORY_MAPPED),
         STORE_ON(test_poison_from_growth, STORE_MEMORY_PAGES),
+        STORE_ON(test_growth_hears_of_the_failure_of_a_flush, STORE_MEMORY_MAPPED),
+        STORE_ON(test_growth_hears_of_the_failure_of_a_flush, STORE_MEMORY_PAGES),
         STORE_ON(test_failed_reads, STORE_MEMORY_PAGES),
         STORE_ON(test_reserved_cells_of_a_failing_device, STORE_MEMORY_PAGES),
         STORE_ON(test_full_disk, STORE_MEMORY_MAPPED),

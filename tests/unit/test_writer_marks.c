@@ -291,6 +291,80 @@ static void test_suspect_and_failing_again(void **state)
     store_close(writer);
 }
 
+/* A device that can't tell its incarnation, under a file that has been on one that could (a copy of it): what was
+ * confirmed then says nothing of this one, also if one of its syncs fails. */
+static void test_unmarked_writer_confirms_nothing(void **state)
+{
+    struct store_fixture *f = *state;
+    struct fault_device fault = {.keep_inner = true};
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_recovery recovery;
+    struct cellar_writer *writer = NULL;
+    struct cellar_device *device;
+
+    leave_committed(f, 16);
+    assert_int_equal(extension_of(f).confirmed_next, 12);
+    fault.inner = f->memory;
+    assert_done(fault_device_open(&fault, &device));
+    fault.ops.incarnation = NULL;
+    assert_done(cellar_writer_open_on(device, &options, &writer));
+    assert_int_equal(extension_of(f).confirmed_next, 0);
+    fault_fail(&fault, FAULT_SYNC, 1, 1, -EIO);
+    assert_result(cellar_writer_flush(writer), -EIO);
+    cellar_writer_abandon(writer);
+    cellar_device_close(device);
+    recovery = reopen(f, &writer);
+    assert_true(recovery.suspect);
+    assert_int_equal(recovery.rewritten_cells, 17 - 8); /* all of them */
+    store_close(writer);
+}
+
+/* ---- what an opening waits for ---- */
+
+/* Opens the store in f's memory, and closes it again; how many syncs the opening took. */
+static uint64_t syncs_of_opening(struct store_fixture *f)
+{
+    struct fault_device fault = {.keep_inner = true, .inner = f->memory};
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_writer *writer = NULL;
+    struct cellar_device *device;
+    uint64_t syncs;
+
+    assert_done(fault_device_open(&fault, &device));
+    assert_done(cellar_writer_open_on(device, &options, &writer));
+    syncs = fault_calls(&fault, FAULT_BIT(FAULT_SYNC));
+    cellar_writer_abandon(writer);
+    cellar_device_close(device);
+    return syncs;
+}
+
+/* None where the last writer died, one where it died while it waited for the disk and one after a power loss, however
+ * the disk-sync slots stand. */
+static void test_barriers_of_an_opening(void **state)
+{
+    static const struct {
+        bool power, syncing, half_flushed;
+        uint64_t syncs;
+    } cases[] = {
+        {false, false, false, 0}, {false, true, false, 1}, {false, true, true, 1}, {false, false, true, 1},
+        {true, false, false, 1},  {true, true, false, 1},  {true, true, true, 1},  {true, false, true, 1},
+    };
+    struct store_fixture *f = *state;
+
+    for (size_t i = 0; i < SUPPORT_COUNT(cases); i++) {
+        leave_committed(f, 16);
+        if (cases[i].syncing)
+            put_u32(f, CELLAR_AT_FLAGS, CELLAR_FLAG_SYNCING);
+        if (cases[i].half_flushed) /* the flush of what is committed had got to disk-sync #1 */
+            store_put_slot(f, CELLAR_DISK_1, cases[i].power ? 15 : 17, 10, NULL);
+        if (cases[i].power)
+            store_lose_power(f);
+        assert_int_equal(syncs_of_opening(f), cases[i].syncs);
+        assert_int_equal(syncs_of_opening(f), 0); /* it left all in order */
+        store_remove(f);
+    }
+}
+
 /* ---- the check of the config ---- */
 
 static void test_config_check(void **state)
@@ -330,6 +404,10 @@ int main(void)
         STORE_ON_ALL(test_died_in_a_sync_with_the_machine),
         STORE_ON(test_suspect_and_failing_again, STORE_MEMORY_MAPPED),
         STORE_ON(test_suspect_and_failing_again, STORE_MEMORY_PAGES),
+        STORE_ON(test_unmarked_writer_confirms_nothing, STORE_MEMORY_MAPPED),
+        STORE_ON(test_unmarked_writer_confirms_nothing, STORE_MEMORY_PAGES),
+        STORE_ON(test_barriers_of_an_opening, STORE_MEMORY_MAPPED),
+        STORE_ON(test_barriers_of_an_opening, STORE_MEMORY_PAGES),
         STORE_ON_ALL(test_config_check),
     };
 
