@@ -10,7 +10,7 @@ import subprocess
 from tree import find, name_of
 
 # Compiled by a script, not by a target.
-BUILT_BY_SCRIPT = {"tests/install/outside.c": "tests/install/check"}
+BUILT_BY_SCRIPT = {"tests/install/outside.c": "tests/install/check", "tests/mutants/calls.c": "tests/mutants/run.py"}
 # Built where libnbd is.
 OPTIONAL = ("src/device/nbd/", "tests/nbd/")
 # Helpers of the inline functions: their callers are what is called.

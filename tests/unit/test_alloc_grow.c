@@ -1,0 +1,88 @@
+/* What the allocator asks its device for: from where, up to where, and nothing where there is no room in the window. */
+#include "device_fault.h"
+#include "support.h"
+
+#include "cell/alloc.h"
+
+enum { CELL = 10, START = 26, STEP = 16 };
+
+struct asked {
+    int grows;
+    uint64_t from_bytes, size_bytes; /* of the last one */
+};
+
+static void note(void *user, enum fault_call call, uint64_t offset, uint64_t length_bytes)
+{
+    struct asked *asked = user;
+
+    if (call != FAULT_GROW)
+        return;
+    asked->grows++;
+    asked->from_bytes = offset;
+    asked->size_bytes = length_bytes;
+}
+
+static void open_alloc(struct fault_device *fault, struct asked *asked, struct cellar_alloc *alloc)
+{
+    *asked = (struct asked){.grows = 0};
+    *fault = (struct fault_device){.before = note, .before_user = asked};
+    *alloc = (struct cellar_alloc){.bytes_per_cell = CELL,
+                                   .next_index = START,
+                                   .ready_index = START,
+                                   .max_index = 1000,
+                                   .step_cells = STEP,
+                                   .file_bytes = START * CELL};
+    assert_done(cellar_device_open_memory(NULL, START * CELL, 1000 * CELL, &fault->inner));
+    assert_done(fault_device_open(fault, &alloc->device));
+}
+
+/* What is allocated already is not asked for again. */
+static void test_from_where_it_is_ready(void **state)
+{
+    struct fault_device fault;
+    struct asked asked;
+    struct cellar_alloc alloc;
+    uint32_t first;
+
+    (void)state;
+    open_alloc(&fault, &asked, &alloc);
+    for (int round = 0; round < 20; round++) {
+        uint64_t ready_bytes = (uint64_t)alloc.ready_index * CELL;
+
+        assert_done(cellar_alloc_take(&alloc, STEP, &first));
+        assert_int_equal(asked.grows, round + 1);
+        assert_int_equal(asked.from_bytes, ready_bytes);
+        assert_int_equal(asked.size_bytes, ready_bytes + STEP * CELL);
+    }
+    assert_done(cellar_device_close(alloc.device));
+}
+
+/* A window that holds not one cell leaves no room at all; only 0 bytes mean that there is none. */
+static void test_window_of_no_cell(void **state)
+{
+    struct fault_device fault;
+    struct asked asked;
+    struct cellar_alloc alloc;
+    uint32_t first = 4711;
+
+    (void)state;
+    open_alloc(&fault, &asked, &alloc);
+    alloc.window_bytes = 1;
+    assert_result(cellar_alloc_take(&alloc, 1, &first), CELLAR_EWINDOW);
+    assert_int_equal(first, 4711);
+    assert_int_equal(asked.grows, 0);
+    alloc.window_bytes = 0;
+    assert_done(cellar_alloc_take(&alloc, 1, &first));
+    assert_int_equal(first, START);
+    assert_done(cellar_device_close(alloc.device));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_from_where_it_is_ready),
+        cmocka_unit_test(test_window_of_no_cell),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
