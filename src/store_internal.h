@@ -71,6 +71,7 @@ struct cellar_writer {
     uint32_t synced_next;              /* cells below this are durable */
     struct cellar_sum_file *sums;      /* NULL: none, or none that is extended */
     atomic_int sums_state, sums_error; /* see struct cellar_info */
+    atomic_uint_fast64_t sums_renewed; /* the same */
 };
 
 struct cellar_reader {

@@ -510,6 +510,7 @@ void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *
         .compat = writer->compat,
         .sums = (enum cellar_sums_state)atomic_load_explicit(&writer->sums_state, memory_order_relaxed),
         .sums_error = atomic_load_explicit(&writer->sums_error, memory_order_relaxed),
+        .renewed_blocks = atomic_load_explicit(&writer->sums_renewed, memory_order_relaxed),
     };
 }
 

@@ -51,6 +51,8 @@ int cellar_writer_sums_begin(const struct cellar_writer *writer, const struct ce
         error = extend(ground, file, (uint64_t)start_index * writer->config.bytes_per_cell);
     if (error == 0)
         error = cellar_sum_sync(file);
+    if (error == 0)
+        error = cellar_sum_settle_fresh(writer->real_path);
     if (error != 0) {
         cellar_sum_close(file, false);
         cellar_sum_discard(writer->real_path);
@@ -66,6 +68,7 @@ void cellar_writer_sums_use(struct cellar_writer *writer, struct cellar_sum_file
     writer->sums = file;
     atomic_store(&writer->sums_state, CELLAR_SUMS_GOOD);
     atomic_store(&writer->sums_error, 0);
+    atomic_store(&writer->sums_renewed, 0);
     (void)cellar_sum_publish(writer->real_path); /* until it has its name it is found under the other one */
 }
 
@@ -96,6 +99,7 @@ void cellar_writer_sums_extend(struct cellar_writer *writer, uint32_t next_index
         return;
     error = extend(writer->ground, writer->sums, (uint64_t)next_index * writer->config.bytes_per_cell);
     atomic_store(&writer->sums_state, error == 0 ? CELLAR_SUMS_GOOD : CELLAR_SUMS_BEHIND);
+    atomic_store(&writer->sums_renewed, writer->sums->renewed_blocks);
     if (error != 0) {
         atomic_store(&writer->sums_error, error);
         cellar_sum_close(writer->sums, false);

@@ -23,31 +23,30 @@ static const char help[] =
     "\n"
     "      --root           the value that the root names\n"
     "      --key-file FILE  the writer's key: reads what is committed, not only what is flushed\n"
+    "      --verify         compare what is read with the store's checksums\n"
     "      --pages          read by system calls, not through a window onto the file\n"
     "      --verbose        say which way bytes come from the store\n"
     "      --help           this text\n"
     "      --version        the version\n"
     "\n"
-    "Exit code: 0 done, 1 usage, 2 no such value or system error, 4 corrupt store or no value there.\n";
+    "Exit code: 0 done, 1 usage, 2 no such value, no checksums or system error, 4 corrupt store,\n"
+    "rotten cells or no value there.\n";
 
 /* Pieces of a value that one system call writes: 16 MiB, and well below IOV_MAX. */
 enum { PARTS_MAX = 256 };
 
-enum { OPTION_ROOT = 256, OPTION_KEY_FILE, OPTION_PAGES, OPTION_VERBOSE, OPTION_HELP, OPTION_VERSION };
+enum { OPTION_ROOT = 256, OPTION_KEY_FILE, OPTION_VERIFY, OPTION_PAGES, OPTION_VERBOSE, OPTION_HELP, OPTION_VERSION };
 
 static const struct option long_options[] = {
-    {"root", no_argument, NULL, OPTION_ROOT},
-    {"key-file", required_argument, NULL, OPTION_KEY_FILE},
-    {"pages", no_argument, NULL, OPTION_PAGES},
-    {"verbose", no_argument, NULL, OPTION_VERBOSE},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {"version", no_argument, NULL, OPTION_VERSION},
-    {NULL, 0, NULL, 0},
+    {"root", no_argument, NULL, OPTION_ROOT},       {"key-file", required_argument, NULL, OPTION_KEY_FILE},
+    {"verify", no_argument, NULL, OPTION_VERIFY},   {"pages", no_argument, NULL, OPTION_PAGES},
+    {"verbose", no_argument, NULL, OPTION_VERBOSE}, {"help", no_argument, NULL, OPTION_HELP},
+    {"version", no_argument, NULL, OPTION_VERSION}, {NULL, 0, NULL, 0},
 };
 
 struct get {
     const char *store, *key_file;
-    bool root, pages, verbose;
+    bool root, verify, pages, verbose;
     uint32_t *indices;
     size_t index_count;
     struct cellar_reader *reader;
@@ -213,6 +212,7 @@ static int run(struct get *get)
     struct cellar_diagnostic diagnostic = {.error = 0};
     struct cellar_reader_options options = {
         .device = get->pages ? CELLAR_DEVICE_PAGES : CELLAR_DEVICE_AUTO,
+        .verify = get->verify,
         .diagnostic = &diagnostic,
     };
     struct cellar_key key;
@@ -250,6 +250,9 @@ static int read_option(int option, struct get *get)
         return -1;
     case OPTION_KEY_FILE:
         get->key_file = optarg;
+        return -1;
+    case OPTION_VERIFY:
+        get->verify = true;
         return -1;
     case OPTION_PAGES:
         get->pages = true;

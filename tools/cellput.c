@@ -23,6 +23,7 @@ static const char help[] =
     "      --max-index N       with --create: no cell has this index or a larger one (4294967039)\n"
     "      --head TEXT         with --create: up to 20 bytes that say whose file it is (CELLAR)\n"
     "      --version-number N  with --create: the application's version (1)\n"
+    "      --checksums         with --create: checksums of its cells, in STORE.cellar-sums\n"
     "      --pages             write by system calls, not through a window onto the file\n"
     "      --verbose           say which way bytes go to the store\n"
     "      --help              this text\n"
@@ -41,6 +42,7 @@ enum {
     OPTION_MAX_INDEX,
     OPTION_HEAD,
     OPTION_VERSION_NUMBER,
+    OPTION_CHECKSUMS,
     OPTION_PAGES,
     OPTION_VERBOSE,
     OPTION_HELP,
@@ -58,6 +60,7 @@ static const struct option long_options[] = {
     {"max-index", required_argument, NULL, OPTION_MAX_INDEX},
     {"head", required_argument, NULL, OPTION_HEAD},
     {"version-number", required_argument, NULL, OPTION_VERSION_NUMBER},
+    {"checksums", no_argument, NULL, OPTION_CHECKSUMS},
     {"pages", no_argument, NULL, OPTION_PAGES},
     {"verbose", no_argument, NULL, OPTION_VERBOSE},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -127,6 +130,10 @@ static int read_option(int option, struct cellar_put *put)
         return option_head(put);
     case OPTION_VERSION_NUMBER:
         return option_number32("--version-number", 0, UINT32_MAX, put, &put->config.version);
+    case OPTION_CHECKSUMS:
+        put->config_option = "--checksums";
+        put->checksums = true;
+        return -1;
     case OPTION_PAGES:
         put->pages = true;
         return -1;

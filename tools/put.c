@@ -207,6 +207,22 @@ static bool input_size(const struct cellar_put *put, uint64_t *ret_size_bytes)
     return true;
 }
 
+/* Says so where the checksums could not be kept up to what was flushed; the store itself is as it should be. */
+static void tell_sums(const struct cellar_put *put)
+{
+    struct cellar_info info;
+
+    cellar_writer_info(put->writer, &info);
+    if (info.sums_error != 0)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE, "not all that was put in has checksums: %s",
+                          cellar_strerror(info.sums_error));
+    if (info.renewed_blocks > 0)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE,
+                          "sectors of the checksum file were broken: up to %" PRIu64
+                          " blocks got new checksums, of what is there now",
+                          info.renewed_blocks);
+}
+
 int cellar_put_inputs(struct cellar_put *put)
 {
     uint64_t total_bytes = 0;
@@ -222,6 +238,7 @@ int cellar_put_inputs(struct cellar_put *put)
         exit_code = exit_code != 0 ? exit_code : flushed;
     }
     cellar_progress_clear(&put->progress);
+    tell_sums(put);
     return exit_code;
 }
 
@@ -267,6 +284,10 @@ static void tell_recovery(const struct cellar_put *put)
     if (recovery.suspect)
         cellar_tool_error(put->store, CELLAR_OFFSET_NONE,
                           "a sync of the last writer failed: what it had not flushed is not trusted");
+    if (recovery.sums == CELLAR_SUMS_LOST || recovery.sums == CELLAR_SUMS_STALE)
+        cellar_tool_error(put->store, CELLAR_OFFSET_NONE,
+                          "its checksums are %s, and none are made: see `cellsum check`",
+                          recovery.sums == CELLAR_SUMS_LOST ? "lost" : "stale");
 }
 
 static void tell_path(const struct cellar_put *put)
@@ -300,6 +321,7 @@ static int open_store(struct cellar_put *put, const struct cellar_key *key)
         .key = key,
         .resize_step_bytes = put->resize_step_bytes,
         .device = put->pages ? CELLAR_DEVICE_PAGES : CELLAR_DEVICE_AUTO,
+        .checksums = put->checksums,
         .diagnostic = &diagnostic,
     };
     int error;

@@ -24,7 +24,7 @@ struct cellar_put_buffer {
 struct cellar_put {
     /* The command line. */
     const char *store, *key_file;
-    bool create, lines, pages, verbose;
+    bool create, lines, pages, checksums, verbose;
     const char *config_option;                             /* one that goes with --create, or NULL */
     uint64_t commit_every, flush_every, resize_step_bytes; /* 0: not given */
     struct cellar_config config;

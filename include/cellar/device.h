@@ -70,7 +70,9 @@ struct cellar_device_ops {
     ssize_t (*write_durable)(void *state, uint64_t token, const struct iovec *parts, int part_count, uint64_t offset);
 
     /* Makes [offset, offset + length_bytes) durable, whether it was written by write or by stores into
-     * the window. NULL: nothing on this device is ever durable (memory). */
+     * the window. NULL: nothing on this device is ever durable (memory). A failure may be told to one alone of the
+     * calls (also of grow) that run at the same time, whoever's bytes were lost: with several threads, one failure is
+     * that of all. */
     int (*sync)(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes);
 
     /* Makes the device at least size_bytes long, with [allocate_from, size_bytes) really there: no later

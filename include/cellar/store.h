@@ -122,8 +122,10 @@ struct cellar_info {
     bool compat;                 /* writer: compat mode is on */
     enum cellar_sums_state sums; /* of its checksum file, now; see also sums_error */
     int sums_error;              /* writer: why it is not extended any more; the store is not harmed. 0: it is */
-    uint64_t verified_pages;     /* reader with verify: pages that were compared with their checksum, and held */
-    uint64_t unverified_pages;   /* pages that have none yet */
+    uint64_t renewed_blocks;   /* writer: blocks of 4096 bytes, at most, whose checksums were broken themselves and that
+                                    a flush summed again, as they are now: what rotted in them before isn't found */
+    uint64_t verified_pages;   /* reader with verify: pages that were compared with their checksum, and held */
+    uint64_t unverified_pages; /* pages that have none yet */
 };
 
 /* ---- writer ---------------------------------------------------------------------------------- */
@@ -157,8 +159,9 @@ struct cellar_writer_options {
 enum cellar_found {
     CELLAR_FOUND_NOTHING = 0,    /* the store was created */
     CELLAR_FOUND_CLEAN,          /* the last writer flushed everything it committed */
-    CELLAR_FOUND_UNFLUSHED,      /* process sync is ahead of disk sync, and the machine went down since: opened on the
-                                    disk-sync root, after the cells that were committed */
+    CELLAR_FOUND_UNFLUSHED,      /* process sync is ahead of disk sync, and what was committed may not be there: the
+                                    machine went down since, a sync failed, the file is a copy or mounted anew. Opened
+                                    on the disk-sync root, after the cells that were committed */
     CELLAR_FOUND_PROCESS_BROKEN, /* both process-sync slots are broken: opened on the disk-sync state */
     CELLAR_FOUND_DISK_NEWER,     /* disk sync is ahead of process sync: opened on the disk-sync state */
     CELLAR_FOUND_COMMITTED,      /* the last writer died, the machine stayed up: opened on everything it committed */

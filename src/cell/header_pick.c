@@ -21,7 +21,9 @@
  *     root falls back to disk sync's, whose cells had been confirmed before its slot was stored. (To write the pages
  *     again and then adopt what was committed would adopt whatever was read again.)
  *   - a writer dies between such a failure and storing SUSPECT: SYNCING stands there, from before the sync. The cells
- *     from the confirmed next index on are written once more, so that they are dirty, and made durable.
+ *     from the confirmed next index on are written once more, so that they are dirty, and made durable. That helps
+ *     where their pages are still cached; if they have been evicted in between, what was read again is adopted. To
+ *     fall back here, too, would lose what was committed at every death in a sync, of which hardly one is such a one.
  * A SUSPECT file's cells from the confirmed next index on are written once more for the same reason: the next flush
  * must not take clean pages for durable ones. A confirmed next index counts only where the file is whole, or SUSPECT.
  *

@@ -152,7 +152,7 @@ static int write_sums(struct cellar_sum_file *file, struct cellar_device *store,
     return error == 0 ? write_batch(file) : error;
 }
 
-/* The sum of the first block holds. */
+/* Whether the sum of the first block holds. CELLAR_NONE: it is not there any more, as its sector is broken. */
 static int check_first(struct cellar_sum_file *file, const unsigned char *bytes, uint64_t length_bytes)
 {
     struct cellar_sum_sector sector;
@@ -160,11 +160,11 @@ static int check_first(struct cellar_sum_file *file, const unsigned char *bytes,
     int error = cellar_sum_read_sector(file, 0, &sector);
 
     if (error != 0)
-        return error == CELLAR_NONE || error == CELLAR_ECORRUPT ? CELLAR_ECHECKSUM : error;
+        return error == CELLAR_ECORRUPT ? CELLAR_NONE : error;
     cellar_sum_range(&sector, 0, &begin, &end);
-    return end - begin == length_bytes && cellar_sum_hash(bytes, (size_t)length_bytes) == sector.sums[0]
-               ? 0
-               : CELLAR_ECHECKSUM;
+    if (end - begin != length_bytes)
+        return CELLAR_NONE;
+    return cellar_sum_hash(bytes, (size_t)length_bytes) == sector.sums[0] ? 0 : CELLAR_ECHECKSUM;
 }
 
 /* The copy of that number is whole and has so many bytes; it may not be, where a power loss came before it. */
@@ -191,6 +191,10 @@ static int write_copies(struct cellar_sum_file *file, struct cellar_device *stor
     error = load_cells(file, store, begin, end);
     if (error == 0)
         error = check_first(file, file->cells, end - begin);
+    if (error == CELLAR_NONE) { /* what can't be checked is not copied; the copies there are stay */
+        file->copies_ready = true;
+        return 0;
+    }
     for (uint32_t number = 0; error == 0 && begin < end; number++, begin += CELLAR_SUM_COPY_BYTES) {
         struct cellar_sum_copy copy = {.length_bytes = (uint32_t)cellar_sum_min(end - begin, CELLAR_SUM_COPY_BYTES)};
 

@@ -129,7 +129,8 @@ static int adopt(struct cellar_sum_file *file, const struct cellar_sum_owner *ow
         return CELLAR_ESUMS;
     file->known_sectors = cellar_sum_sector_count(file);
     room_bytes = (uint64_t)file->known_sectors * CELLAR_SUM_SPAN_BYTES;
-    file->settled_bytes = cellar_sum_min(file->head.settled_bytes, room_bytes); /* the file may have been cut */
+    file->settled_bytes = cellar_sum_min(file->head.settled_bytes, file->head.covered_bytes);
+    file->settled_bytes = cellar_sum_min(file->settled_bytes, room_bytes); /* the file may have been cut */
     file->settled_bytes = cellar_sum_max(file->settled_bytes, CELLAR_SUM_FIRST_BYTE);
     file->covered_bytes = file->settled_bytes;
     file->claimed_bytes = cellar_sum_max(file->head.covered_bytes, file->covered_bytes);

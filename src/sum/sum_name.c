@@ -1,8 +1,10 @@
 #include "sum/sum_name.h"
 
+#include "device/file.h"
+
+#include "device/file.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,23 +30,6 @@ int cellar_sum_make_identity(uint32_t *ret_identity)
     return 0;
 }
 
-static int sync_folder_of(const char *path)
-{
-    char *copy = strdup(path);
-    int fd, error = 0;
-
-    if (copy == NULL)
-        return -ENOMEM;
-    fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(copy);
-    if (fd < 0)
-        return -errno;
-    if (fsync(fd) != 0 && errno != EINVAL) /* a file system whose folders can't be synced says EINVAL */
-        error = -errno;
-    close(fd);
-    return error;
-}
-
 int cellar_sum_create_fresh(const char *store_path, unsigned mode, const struct cellar_sum_owner *owner,
                             const unsigned char header[CELLAR_HEADER_BYTES], struct cellar_sum_file **ret_file)
 {
@@ -63,13 +48,22 @@ int cellar_sum_create_fresh(const char *store_path, unsigned mode, const struct 
     return error;
 }
 
+int cellar_sum_settle_fresh(const char *store_path)
+{
+    char *path = cellar_sum_path(store_path, true);
+    int error = path == NULL ? -ENOMEM : cellar_file_settle_name(path);
+
+    free(path);
+    return error;
+}
+
 int cellar_sum_publish(const char *store_path)
 {
     char *fresh = cellar_sum_path(store_path, true), *path = cellar_sum_path(store_path, false);
     int error = -ENOMEM;
 
     if (fresh != NULL && path != NULL)
-        error = rename(fresh, path) == 0 ? sync_folder_of(path) : -errno;
+        error = rename(fresh, path) == 0 ? cellar_file_settle_name(path) : -errno;
     free(fresh);
     free(path);
     return error;

@@ -21,6 +21,9 @@ int cellar_sum_make_identity(uint32_t *ret_identity);
 int cellar_sum_create_fresh(const char *store_path, unsigned mode, const struct cellar_sum_owner *owner,
                             const unsigned char header[CELLAR_HEADER_BYTES], struct cellar_sum_file **ret_file);
 
+/* Makes it durable that the new file has the new name: before the store's header names its identity. */
+int cellar_sum_settle_fresh(const char *store_path);
+
 /* Gives the new file its name, durably, in place of whatever has it. */
 int cellar_sum_publish(const char *store_path);
 

@@ -37,16 +37,17 @@ struct restore {
 static int take_header(struct restore *restore)
 {
     const unsigned char *header = restore->sums->head.header;
+    uint32_t claimed_next, check = cellar_load_le32(header + CELLAR_AT_CONFIG_CHECK);
     struct cellar_slot slots[2];
     const char *expected = NULL;
-    uint32_t claimed_next;
     int which;
 
     for (int i = 0; i < 2; i++)
         slots[i] = cellar_slot_decode(header + cellar_slot_offset((enum cellar_slot_name)(CELLAR_DISK_1 + i)));
     which = cellar_slot_pick(&slots[0], &slots[1]);
     cellar_config_decode(header, &restore->config);
-    if (which < 0 || cellar_config_check(&restore->config, NULL, &expected) != 0 ||
+    if (which < 0 || (check != 0 && check != cellar_config_hash(header)) ||
+        cellar_config_check(&restore->config, NULL, &expected) != 0 ||
         restore->config.bytes_per_cell != restore->sums->owner.bytes_per_cell ||
         slots[which].state.next_index < cellar_start_index(restore->config.bytes_per_cell) ||
         slots[which].state.root_index >= slots[which].state.next_index ||
@@ -158,6 +159,8 @@ static int copy_sums(struct restore *restore)
         error = copy_bytes(restore, restore->sums->device, made->device, 0, end, false);
     if (error == 0)
         error = cellar_device_sync(made->device, 0, end);
+    if (error == 0)
+        error = cellar_sum_settle_fresh(restore->new_path);
     if (error != 0)
         cellar_sum_discard(restore->new_path);
     cellar_sum_close(made, false);

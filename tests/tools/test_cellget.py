@@ -150,6 +150,56 @@ class Output(ToolTest):
         self.assertEqual((process.wait(60), got), (DONE, self.value))
 
 
+class Verify(ToolTest):
+    """A store with checksums, of three values."""
+
+    def setUp(self):
+        super().setUp()
+        self.store = self.path("store")
+        self.sums = self.store + ".cellar-sums"
+        self.values = [content(i, size) for i, size in enumerate((10, 300000, 70000))]
+        files = [self.write("value%d" % i, value) for i, value in enumerate(self.values)]
+        done = self.expect(DONE, "cellput", "--create", "--checksums", "--max-index", MAX_INDEX, self.store, *files)
+        self.indices = [int(line.split()[0]) for line in done.stdout.splitlines()]
+
+    def flip(self, offset):
+        data = bytearray(self.read("store"))
+        data[offset] ^= 1
+        self.write("store", data)
+
+    def test_whole(self):
+        for path in ((), ("--pages",)):
+            done = self.expect(DONE, "cellget", "--verify", "--verbose", *path, self.store, *self.indices)
+            self.assertEqual(done.stdout, b"".join(self.values))
+            self.assertIn(b"through pages", done.stderr)
+
+    def test_rotten(self):
+        """What has rotted is not shown; the rest is, and so is all of it without the option."""
+        self.flip(100000)
+        first, large, last = self.indices
+        done = self.expect(CORRUPT, "cellget", "--verify", self.store, large)
+        self.assertEqual(done.stdout, b"")
+        self.assertIn(self.store.encode(), done.stderr)
+        rest = self.expect(DONE, "cellget", "--verify", self.store, first, last)
+        self.assertEqual(rest.stdout, self.values[0] + self.values[2])
+        self.assertNotEqual(self.expect(DONE, "cellget", self.store, large).stdout, self.values[1])
+        self.assertEqual(self.expect(CORRUPT, "cellget", "--verify", self.store, first, large, last).stdout,
+                         self.values[0])
+
+    def test_rotten_root(self):
+        self.flip(os.path.getsize(self.store) - 1)
+        done = self.expect(CORRUPT, "cellget", "--verify", self.store, "--root")
+        self.assertEqual(done.stdout, b"")
+
+    def test_without_checksums(self):
+        os.unlink(self.sums)
+        done = self.expect(SYSTEM, "cellget", "--verify", self.store, "--root")
+        self.assertIn(b"checksum", done.stderr)
+        plain = self.write("plain", Store().image())
+        done = self.expect(SYSTEM, "cellget", "--verify", plain, 8)
+        self.assertIn(b"without checksums", done.stderr)
+
+
 class CommandLine(ToolTest):
     def test_common_options(self):
         self.check_common_options("cellget")

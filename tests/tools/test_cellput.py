@@ -172,6 +172,40 @@ class Creation(PutTest):
         self.assertIn(b"--create", done.stderr)
         self.assertEqual(os.listdir(self.folder), [])
 
+    def test_checksums(self):
+        sums = self.store + ".cellar-sums"
+        self.expect(DONE, "cellput", "--create", "--checksums", "--max-index", MAX_INDEX, self.store,
+                    stdin=content(1, 100000))
+        self.assertTrue(os.path.exists(sums))
+        self.expect(DONE, "cellput", "--lines", "--flush-every", 1, self.store, stdin=b"one\ntwo\n")
+        done = self.expect(DONE, "cellsum", "check", self.store)
+        self.assertIn(b"without  0 bytes", done.stdout)
+        self.assertIn(b"sums     good", done.stdout)
+
+    def test_no_checksums_unless_asked_for(self):
+        self.create()
+        self.assertFalse(os.path.exists(self.store + ".cellar-sums"))
+
+    def test_lost_checksums_are_said(self):
+        self.expect(DONE, "cellput", "--create", "--checksums", "--max-index", MAX_INDEX, self.store, stdin=b"x")
+        os.rename(self.store + ".cellar-sums", self.path("elsewhere"))
+        done = self.expect(DONE, "cellput", self.store, stdin=b"y")
+        self.assertIn(b"lost", done.stderr)
+        self.assertIn(b"cellsum", done.stderr)
+        self.assertEqual(self.expect(DONE, "cellget", self.store, "--root").stdout, b"y")
+        os.rename(self.path("elsewhere"), self.store + ".cellar-sums")
+        self.assertEqual(self.expect(DONE, "cellput", self.store, stdin=b"z").stderr, b"")
+        self.expect(DONE, "cellsum", "check", self.store)
+
+    def test_rotten_checksums_are_said(self):
+        """The last block has rotted before more is put in: the value is, the checksums are left as they are."""
+        self.expect(DONE, "cellput", "--create", "--checksums", "--max-index", MAX_INDEX, self.store, stdin=b"x" * 999)
+        data = bytearray(self.read("store"))
+        data[300] ^= 4
+        self.write("store", data)
+        self.assertIn(b"stale", self.expect(DONE, "cellput", self.store, stdin=b"y").stderr)
+        self.assertIn(b"offset 300: bit 2", self.expect(CORRUPT, "cellsum", "check", self.store).stdout)
+
     def test_no_place(self):
         self.expect(SYSTEM, "cellput", "--create", self.path("none/store"), stdin=b"x")
         self.expect(SYSTEM, "cellput", "--create", self.folder, stdin=b"x")
@@ -444,7 +478,8 @@ class CommandLine(PutTest):
     def test_usage(self):
         for args in (("--create",), ("--lines",), ("--create", "--head", "x" * 21, self.store),
                      ("--head", "x", self.store), ("--cell-bytes", 32, self.store), ("--max-index", 9, self.store),
-                     ("--version-number", 1, self.store), ("--create", "--max-index", 8, self.store),
+                     ("--version-number", 1, self.store), ("--checksums", self.store),
+                     ("--create", "--max-index", 8, self.store),
                      ("--create", "--cell-bytes", 4, "--max-index", 64, self.store)):
             self.assert_usage("cellput", *args)
         numbers = ("", "x", "-1", "+1", " 1", "1 ", "0x10", "1.5", "1e3", "99999999999999999999")

@@ -55,6 +55,16 @@ class Sums(ToolTest):
     def test_good(self):
         self.assert_good()
 
+    def test_cellput_tells(self):
+        """What becomes of the checksums while cellput works is not kept back."""
+        value = self.write("more", b"more")
+        self.flip(self.sums, 12288 + 512 * (os.path.getsize(self.store) // 4096 // 61) + 20, 1)
+        done = self.expect(DONE, "cellput", self.store, value)
+        self.assertIn(b"up to 61 blocks got new checksums", done.stderr)
+        self.assertEqual(self.expect(DONE, "cellput", self.store, value).stderr, b"")
+        os.unlink(self.sums)
+        self.assertIn(b"checksums are lost", self.expect(DONE, "cellput", self.store, value).stderr)
+
     def test_rotten(self):
         self.flip(self.store, 123456, 3)
         self.flip(self.store, 300, 7)

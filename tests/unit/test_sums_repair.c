@@ -87,6 +87,32 @@ static void test_rebuild_mends_broken_sectors(void **state)
     sums_assert_good(store_of(state));
 }
 
+/* A sector of the sums that is broken is summed again by the next flush, which does not keep it to itself. */
+static void test_a_flush_tells_of_what_it_renews(void **state)
+{
+    struct cellar_writer *writer;
+
+    sums_make(store_of(state), 1000);
+    sums_flip(sums_of(state), 12288 + 20, 1);
+    writer = sums_open(store_of(state));
+    assert_int_equal(sums_found_at_open(writer), CELLAR_SUMS_BEHIND);
+    assert_int_equal(sums_info(writer).renewed_blocks, 0);
+    store_append(writer, 10);
+    assert_done(cellar_writer_flush(writer));
+    assert_int_equal(sums_info(writer).sums, CELLAR_SUMS_GOOD);
+    assert_int_equal(sums_info(writer).renewed_blocks, 61);
+    store_append(writer, 10);
+    assert_done(cellar_writer_flush(writer));
+    assert_int_equal(sums_info(writer).renewed_blocks, 61);
+    store_close(writer);
+    sums_assert_good(store_of(state));
+    writer = sums_open(store_of(state));
+    store_append(writer, 10);
+    assert_done(cellar_writer_flush(writer));
+    assert_int_equal(sums_info(writer).renewed_blocks, 0);
+    store_close(writer);
+}
+
 static void test_rebuild_beside_others(void **state)
 {
     struct cellar_config config = store_config(32, 1000);
@@ -256,6 +282,7 @@ int main(void)
         ON_FOLDER(test_rebuild_over_rot),
         ON_FOLDER(test_rebuild_mends_half_a_mark),
         ON_FOLDER(test_rebuild_mends_broken_sectors),
+        ON_FOLDER(test_a_flush_tells_of_what_it_renews),
         ON_FOLDER(test_rebuild_beside_others),
         ON_FOLDER(test_add),
         ON_FOLDER(test_restore),
