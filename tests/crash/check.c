@@ -38,6 +38,7 @@ struct cellar_writer_options world_options(const struct run *run, const struct c
         .eager_writes = CELLAR_EAGER_NONE,
         .device = run->mode->choice,
         .compat = run->mode->compat,
+        .checksums = run->mode->sums,
     };
 }
 
@@ -210,6 +211,8 @@ bool check_image(struct world *world, const struct world_file *file, unsigned ch
     unsigned char header[CELLAR_HEADER_BYTES];
 
     memcpy(header, bytes, sizeof header);
+    if (run->mode->sums && world->created)
+        check_sums(world, file, bytes, size_bytes, died);
     if (image_open(&image, &device) != 0)
         abort();
     if (!world->created && world->folder == NULL) {

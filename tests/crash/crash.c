@@ -40,6 +40,15 @@ static const struct mode modes[] = {
      .disk = {.durable_writes = true, .has_incarnation = true, .can_trim = true},
      .by_path = true,
      .choice = CELLAR_DEVICE_PAGES},
+    {.name = "sums",
+     .disk = {.window = true, .has_incarnation = true, .can_trim = true},
+     .by_path = true,
+     .sums = true},
+    {.name = "sums-pages",
+     .disk = {.durable_writes = true, .has_incarnation = true, .can_trim = true},
+     .by_path = true,
+     .choice = CELLAR_DEVICE_PAGES,
+     .sums = true},
     {.name = "fixed", .disk = {.block_bytes = SECTOR_BYTES, .fixed = true}},
     {.name = "compat", .disk = {.window = true, .has_incarnation = true}, .compat = true},
     {.name = "compat-writes", .disk = {.durable_writes = true}, .compat = true},
@@ -48,6 +57,7 @@ static const struct mode modes[] = {
     {.name = "failing-writes", .disk = {.has_incarnation = true}, .failing = true},
     {.name = "failing-blocks", .disk = {.block_bytes = SECTOR_BYTES, .has_incarnation = true}, .failing = true},
     {.name = "large", .disk = {.window = true, .has_incarnation = true}, .large = true},
+    {.name = "failing-large", .disk = {.window = true, .has_incarnation = true}, .failing = true, .large = true},
 };
 
 enum { MODE_COUNT = sizeof modes / sizeof modes[0] };

@@ -14,11 +14,11 @@ enum {
     SECOND_EVERY = 24,
 };
 
-/* True where this crash is worth a world that goes on after it. */
-static bool draw_second(struct world *world)
+/* True where this crash, or one of so many such, is worth a world that goes on after it. */
+static bool draw_second(struct world *world, uint32_t every)
 {
     if (!world->created || world->depth + 1 >= DEPTH_MAX || world->second_budget == 0 ||
-        !random_once_in(&world->random, SECOND_EVERY))
+        !random_once_in(&world->random, every))
         return false;
     world->second_budget--;
     return true;
@@ -26,7 +26,7 @@ static bool draw_second(struct world *world)
 
 static void check_lost(struct world *world, int file, uint64_t size_bytes)
 {
-    bool again = draw_second(world);
+    bool again = draw_second(world, SECOND_EVERY);
     struct state disk;
 
     if (again)
@@ -100,7 +100,7 @@ void world_lose_power(struct world *world, uint32_t samples)
     world->quiet = quiet;
 }
 
-void world_die(struct world *world)
+static void die(struct world *world, uint32_t second_every)
 {
     int current = world->folder != NULL ? world->folder->now[FOLDER_STORE] : world->current;
     const struct world_file *file;
@@ -113,8 +113,13 @@ void world_die(struct world *world)
     size_bytes = simdisk_size(&file->disk);
     world->run->deaths++;
     memcpy(world->image, file->disk.view, size_bytes);
-    if (check_image(world, file, world->image, size_bytes, true, &disk) && draw_second(world))
+    if (check_image(world, file, world->image, size_bytes, true, &disk) && draw_second(world, second_every))
         second_from_death(world);
+}
+
+void world_die(struct world *world)
+{
+    die(world, SECOND_EVERY);
 }
 
 void world_event(void *user, enum simdisk_event what)
@@ -127,6 +132,9 @@ void world_event(void *user, enum simdisk_event what)
     if (what == SIMDISK_STORED) {
         world_lose_power(world, SAMPLES_EVENT);
         world_die(world);
+    } else if (what == SIMDISK_LOST) {
+        world_lose_power(world, SAMPLES_EVENT);
+        die(world, 1);
     } else {
         world_lose_power(world, 0);
     }

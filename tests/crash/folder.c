@@ -16,6 +16,8 @@
 
 #define FOLDER_PATH "/crash"
 #define HIDDEN_PATH "/crash/.store.cellar-new"
+#define SUMS_PATH FOLDER_STORE_PATH ".cellar-sums"
+#define SUMS_FRESH_PATH FOLDER_STORE_PATH ".cellar-sums-new"
 
 /* Descriptors that no process has. */
 enum { FD_FOLDER = 1000000, FD_FILES };
@@ -59,14 +61,24 @@ void folder_image(const struct folder *folder, uint32_t number, int ret_names[FO
     }
 }
 
+void folder_image_drawn(const struct folder *folder, int file, uint64_t *random, int ret_names[FOLDER_NAMES])
+{
+    uint32_t count = folder_image_count(folder), number = random_below(random, count);
+
+    for (folder_image(folder, number, ret_names); ret_names[FOLDER_STORE] != file; number++)
+        folder_image(folder, number % count, ret_names);
+}
+
 bool folder_knows(const struct folder *folder, int file)
 {
     bool known = false;
 
     for (int name = 0; name < FOLDER_NAMES; name++)
         known |= folder->now[name] == file || folder->durable[name] == file;
-    for (int i = 0; i < folder->op_count; i++)
-        known |= folder->ops[i].files[FOLDER_STORE] == file || folder->ops[i].files[FOLDER_HIDDEN] == file;
+    for (int i = 0; i < folder->op_count; i++) {
+        for (int name = 0; name < FOLDER_NAMES; name++)
+            known |= folder->ops[i].sets[name] && folder->ops[i].files[name] == file;
+    }
     return known;
 }
 
@@ -74,7 +86,7 @@ bool folder_knows(const struct folder *folder, int file)
 static int change(enum folder_name name, int file, enum folder_name other, int other_file)
 {
     struct folder *folder = active->folder;
-    struct folder_op op = {.files = {FOLDER_NOBODY, FOLDER_NOBODY}};
+    struct folder_op op = {.sets = {false}};
 
     op.sets[name] = true;
     op.files[name] = file;
@@ -107,9 +119,18 @@ static bool names(const char *path, enum folder_name *ret_name)
         *ret_name = FOLDER_STORE;
     else if (strcmp(path, HIDDEN_PATH) == 0)
         *ret_name = FOLDER_HIDDEN;
+    else if (strcmp(path, SUMS_PATH) == 0)
+        *ret_name = FOLDER_SUMS;
+    else if (strcmp(path, SUMS_FRESH_PATH) == 0)
+        *ret_name = FOLDER_SUMS_FRESH;
     else
         abort(); /* no other file is ever asked for */
     return true;
+}
+
+static bool is_sums(enum folder_name name)
+{
+    return name == FOLDER_SUMS || name == FOLDER_SUMS_FRESH;
 }
 
 /* ---- files as devices ---- */
@@ -127,6 +148,8 @@ static int file_of(const struct cellar_device *device)
 
 int __wrap_cellar_file_open(const char *path, int flags, unsigned mode, enum cellar_file_kind kind,
                             struct cellar_device **ret_device);
+int __wrap_cellar_device_open_pread(const char *path, int flags, unsigned mode, struct cellar_device **ret_device);
+int __wrap_cellar_sum_make_identity(uint32_t *ret_identity);
 struct cellar_file *__wrap_cellar_file_of(const struct cellar_device *device);
 int __wrap_cellar_file_length(const struct cellar_device *device, uint64_t *ret_length_bytes);
 int __wrap_cellar_file_fill_holes(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes);
@@ -148,11 +171,26 @@ int __wrap_cellar_file_open(const char *path, int flags, unsigned mode, enum cel
         return -ENOENT;
     if (file == FOLDER_NOBODY) {
         file = world_new_file(active);
-        active->fresh = file;
+        active->files[file].disk.kind.capacity_bytes =
+            is_sums(name) ? SIMDISK_BYTES_MAX : active->run->disk.capacity_bytes;
+        if (!is_sums(name))
+            active->fresh = file;
         (void)change(name, file, FOLDER_NAMES, 0);
     }
     if (simdisk_open(&active->files[file].disk, ret_device) != 0)
         abort();
+    return 0;
+}
+
+int __wrap_cellar_device_open_pread(const char *path, int flags, unsigned mode, struct cellar_device **ret_device)
+{
+    return __wrap_cellar_file_open(path, flags, mode, CELLAR_FILE_PREAD, ret_device);
+}
+
+/* Drawn, so that a run is repeated by its seed. */
+int __wrap_cellar_sum_make_identity(uint32_t *ret_identity)
+{
+    *ret_identity = 1 + random_below(&active->run->random, UINT32_MAX - 1);
     return 0;
 }
 

@@ -53,13 +53,17 @@ static void go_on(struct world *second, bool died)
 /* The names as a power loss leaves them that leads to file; what is under the hidden one is any image. */
 static void lose_names(struct world *world, int file, struct world *second)
 {
-    uint32_t count = folder_image_count(world->folder), number = random_below(&world->random, count);
     int names[FOLDER_NAMES], hidden;
 
-    for (folder_image(world->folder, number, names); names[FOLDER_STORE] != file; number++)
-        folder_image(world->folder, number % count, names);
+    folder_image_drawn(world->folder, file, &world->random, names);
     hidden = names[FOLDER_HIDDEN];
     second->folder->now[FOLDER_STORE] = second->folder->durable[FOLDER_STORE] = 0;
+    if (world->run->mode->sums && world->sums_name != FOLDER_NAMES) { /* the one that the image was checked with */
+        world_use_file(second, 2);
+        second->files[2].disk.kind.capacity_bytes = SIMDISK_BYTES_MAX;
+        simdisk_load(&second->files[2].disk, world->sums, world->sums_bytes);
+        second->folder->now[world->sums_name] = second->folder->durable[world->sums_name] = 2;
+    }
     if (hidden == FOLDER_NOBODY)
         return;
     second->folder->now[FOLDER_HIDDEN] = second->folder->durable[FOLDER_HIDDEN] = hidden == file ? 0 : 1;

@@ -417,7 +417,7 @@ static int disk_sync(void *state, uint64_t token, uint64_t offset, uint64_t leng
     if (disk->fail_sync > 0 && --disk->fail_sync == 0) {
         trace("    sync of %" PRIu64 " bytes at %" PRIu64 " fails", length_bytes, offset);
         lose_range(disk, offset, offset + length_bytes);
-        notify(disk, SIMDISK_STORED);
+        notify(disk, SIMDISK_LOST);
         return -EIO;
     }
     trace("    sync of %" PRIu64 " bytes at %" PRIu64, length_bytes, offset);

@@ -64,6 +64,7 @@ struct simdisk_kind {
 
 enum simdisk_event {
     SIMDISK_STORED,  /* something became pending */
+    SIMDISK_LOST,    /* a sync failed, and nobody knows yet */
     SIMDISK_BARRIER, /* something is about to become durable */
     SIMDISK_SYNCED,  /* it has become durable */
 };

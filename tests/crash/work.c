@@ -71,6 +71,9 @@ void world_init(struct world *world, struct run *run, uint64_t seed, int depth)
     if (world->image == NULL || world->scratch == NULL || (run->mode->by_path && world->folder == NULL))
         abort();
     memset(world->image, 0, SIMDISK_BYTES_MAX);
+    world->sums_name = FOLDER_NAMES;
+    if (run->mode->sums && (world->sums = calloc(1, SIMDISK_BYTES_MAX)) == NULL)
+        abort();
     if (world->folder != NULL)
         folder_init(world->folder);
     else
@@ -87,6 +90,7 @@ void world_free(struct world *world)
     }
     free(world->image);
     free(world->scratch);
+    free(world->sums);
     free(world->folder);
 }
 
@@ -258,6 +262,18 @@ static void commit(struct world *world)
         committed(model_of(world));
 }
 
+/* After a flush all has checksums. */
+static void expect_sums(struct world *world)
+{
+    struct cellar_info info;
+
+    if (!world->run->mode->sums || run_stopped(world->run))
+        return;
+    cellar_writer_info(world->writer, &info);
+    if (info.sums != CELLAR_SUMS_GOOD || info.sums_error != 0)
+        fail(world->run, "after a flush not all has checksums", info.sums_error, (uint64_t)info.sums);
+}
+
 static void flush(struct world *world)
 {
     struct model *model = model_of(world);
@@ -272,6 +288,7 @@ static void flush(struct world *world)
     model_add_maybe(model, model->committing);
     if (expect(world, apart ? cellar_writer_flush_committed(world->writer) : cellar_writer_flush(world->writer)))
         flushed(world);
+    expect_sums(world);
     world_lose_power(world, 0);
 }
 

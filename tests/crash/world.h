@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MAYBE_MAX = 8, VALUES_MAX = 16, FILES_MAX = 6, DEPTH_MAX = 3 };
+enum { MAYBE_MAX = 8, VALUES_MAX = 16, FILES_MAX = 12, DEPTH_MAX = 3 };
 
 struct state {
     uint32_t next_index, root_index;
@@ -59,6 +59,7 @@ struct mode {
     bool compat;
     bool failing; /* every other flush fails */
     bool large;   /* values of several chunks */
+    bool sums;    /* with checksums */
 };
 
 /* One run: a mode and a seed. */
@@ -90,6 +91,10 @@ struct world {
     bool quiet; /* no images now */
     unsigned char *image, *scratch;
     uint64_t second_budget; /* so many more images are worth a world of their own */
+    /* The checksum file that check_sums looked at last, under that name; none: FOLDER_NAMES. */
+    unsigned char *sums;
+    uint64_t sums_bytes;
+    int sums_name;
 };
 
 /* A run ends with its first failure. */
@@ -149,6 +154,13 @@ bool check_reader(struct run *run, const struct model *model, struct cellar_devi
 /* Opens an image for read and for write, and changes its bytes. False: it was not as it must be. */
 bool check_image(struct world *world, const struct world_file *file, unsigned char *bytes, uint64_t size_bytes,
                  bool died, struct state *ret_disk);
+
+/* ---- sums.c ---- */
+
+/* An image of the store's file, before it is opened, together with one of its checksum file. False: they were not as
+ * they must be. */
+bool check_sums(struct world *world, const struct world_file *file, const unsigned char *bytes, uint64_t size_bytes,
+                bool died);
 
 /* ---- events.c ---- */
 
