@@ -144,6 +144,9 @@ static void adopt_state(struct world *world)
     if (recovery.skipped_cells > 0) {
         model_skip(model, recovery.disk_next_index);
         model->raised = (struct model_state){info.next_index, info.root_index};
+    } else if (recovery.disk_root_index == model->flushed.root_index &&
+               recovery.disk_next_index > model->flushed.next_index) { /* an opening that failed after that did it */
+        model->raised = (struct model_state){recovery.disk_next_index, recovery.disk_root_index};
     }
     model->version = info.config.version;
     model->appended = (struct model_state){info.next_index, info.root_index};
