@@ -93,9 +93,8 @@ static uint32_t flags_of(const struct cellar_writer *writer)
 
 /* Writes the header, and on a device that may hold anything the zeros up to the first usable cell. */
 static int write_header(struct cellar_ground *ground, const struct cellar_writer *writer,
-                        const struct cellar_state *empty)
+                        const struct cellar_state *empty, uint64_t incarnation)
 {
-    uint64_t incarnation = cellar_device_incarnation(ground->device);
     size_t length_bytes = (size_t)empty->next_index * writer->config.bytes_per_cell;
     unsigned char *header = calloc(1, length_bytes);
     struct iovec part = {.iov_base = header,
@@ -126,9 +125,11 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
                          uint64_t *ret_file_bytes)
 {
     struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
-    uint64_t cells, file_bytes;
+    uint64_t cells, file_bytes, incarnation;
     int error = first_cells(writer, initial_cells, &cells);
 
+    if (error == 0)
+        error = cellar_device_incarnation(ground->device, &incarnation);
     if (error != 0)
         return error;
     file_bytes = cells * writer->config.bytes_per_cell;
@@ -140,7 +141,7 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     if (error == 0)
         error = cellar_ground_map(ground, &writer->config, writer->window_limit, writer->choice, true);
     if (error == 0)
-        error = write_header(ground, writer, &empty);
+        error = write_header(ground, writer, &empty, incarnation);
     if (error == 0)
         error = cellar_device_sync(ground->device, 0, file_bytes);
     if (error == 0)
@@ -148,7 +149,7 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
                                    writer->eager_writes, writer->compat);
     if (error != 0)
         return error;
-    cellar_header_start_marks(&ground->header, cellar_device_incarnation(ground->device), flags_of(writer));
+    cellar_header_start_marks(&ground->header, incarnation, flags_of(writer));
     ground->header.disk_pending = false;
     *ret_file_bytes = file_bytes;
     return 0;

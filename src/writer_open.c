@@ -155,7 +155,6 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
         return refuse_config(&writer->config, expected, writer->path, diagnostic);
     evidence = (struct cellar_evidence){
         .extension = cellar_extension_decode(header),
-        .incarnation = cellar_device_incarnation(writer->ground->device),
         .start_index = cellar_start_index(writer->config.bytes_per_cell),
         .file_cells = file_bytes / writer->config.bytes_per_cell,
     };
@@ -163,6 +162,10 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
         return cellar_diagnose(diagnostic, -ENOTSUP, writer->path, CELLAR_AT_FLAGS,
                                "found features 0x%x, which a later version of Cellar knows",
                                (unsigned)evidence.extension.flags);
+    error = cellar_device_incarnation(writer->ground->device, &evidence.incarnation);
+    if (error != 0) /* to go on without would drop what was committed */
+        return cellar_diagnose(diagnostic, error, writer->path, CELLAR_OFFSET_NONE,
+                               "can't tell whether the page cache is the last writer's: %s", cellar_strerror(error));
     cellar_decode_slots(header, evidence.slots);
     error = cellar_pick_writer(&evidence, &pick, &problem);
     if (error != 0)

@@ -105,7 +105,7 @@ struct cellar_device_ops {
      * durable or not: the same number means that every byte written under it is still there (a file's changes with the
      * boot of the machine and the mount). Never one that an earlier such time had. Where the upper 32 bits differ too,
      * every cache above the medium has been emptied since: what is read is on the medium (another boot). 0: it can't
-     * tell now. NULL: never. */
+     * tell. NULL: it never can. An error keeps a writer from opening: to take it for 0 would drop commits. */
     int (*incarnation)(void *state, uint64_t *ret_incarnation);
 
     /* The process forked and this is the child: let go of what must not be shared (close descriptors,
@@ -255,8 +255,9 @@ CELLAR_API bool cellar_device_writable(const struct cellar_device *device);
 CELLAR_API uint32_t cellar_device_block_bytes(const struct cellar_device *device);
 /* See descriptor in the table; negative: none. */
 CELLAR_API int cellar_device_descriptor(const struct cellar_device *device, uint32_t *ret_align_bytes);
-/* See incarnation in the table. 0: it can't tell. */
-CELLAR_API uint64_t cellar_device_incarnation(const struct cellar_device *device);
+/* See incarnation in the table. A number of 0: it can't tell. Errors of the device. */
+CELLAR_API CELLAR_MUST_CHECK int cellar_device_incarnation(const struct cellar_device *device,
+                                                           uint64_t *ret_incarnation);
 CELLAR_API const char *cellar_device_name(const struct cellar_device *device);
 CELLAR_API struct cellar_device_counters cellar_device_counters(const struct cellar_device *device);
 

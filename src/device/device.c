@@ -568,11 +568,12 @@ int cellar_device_descriptor(const struct cellar_device *device, uint32_t *ret_a
     return device->ops->descriptor != NULL ? device->ops->descriptor(device->state, ret_align_bytes) : -1;
 }
 
-uint64_t cellar_device_incarnation(const struct cellar_device *device)
+int cellar_device_incarnation(const struct cellar_device *device, uint64_t *ret_incarnation)
 {
-    uint64_t number;
-
-    return device->ops->incarnation != NULL && device->ops->incarnation(device->state, &number) == 0 ? number : 0;
+    if (device->ops->incarnation != NULL)
+        return device->ops->incarnation(device->state, ret_incarnation);
+    *ret_incarnation = 0;
+    return 0;
 }
 
 const char *cellar_device_name(const struct cellar_device *device)

@@ -275,8 +275,7 @@ static void bytes_forget(void *state)
 
 static int bytes_incarnation(void *state, uint64_t *ret_incarnation)
 {
-    *ret_incarnation = cellar_device_incarnation(((const struct bytes *)state)->inner);
-    return 0;
+    return cellar_device_incarnation(((const struct bytes *)state)->inner, ret_incarnation);
 }
 
 static int bytes_close(void *state)

@@ -27,18 +27,23 @@
 
 enum { BOOT_ID_BYTES = 36 };
 
+/* CELLAR_NONE: there is no /proc for us. */
 static int read_boot_id(unsigned char boot_id[BOOT_ID_BYTES])
 {
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     ssize_t got;
+    int fd, error;
 
+    do
+        fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
     if (fd < 0)
-        return -errno;
+        return errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EPERM ? CELLAR_NONE : -errno;
     do
         got = read(fd, boot_id, BOOT_ID_BYTES);
     while (got < 0 && errno == EINTR);
+    error = got < 0 ? -errno : got < BOOT_ID_BYTES ? CELLAR_NONE : 0;
     close(fd);
-    return got == BOOT_ID_BYTES ? 0 : -EIO;
+    return error;
 }
 
 int cellar_file_incarnation(void *state, uint64_t *ret_incarnation)
@@ -48,12 +53,13 @@ int cellar_file_incarnation(void *state, uint64_t *ret_incarnation)
     struct statx status;
     int error = read_boot_id(known);
 
+    *ret_incarnation = 0;
     if (error != 0)
-        return error;
+        return error == CELLAR_NONE ? 0 : error;
     if (statx(file->fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME | STATX_MNT_ID | STATX_MNT_ID_UNIQUE, &status) != 0)
-        return -errno;
+        return errno == ENOSYS ? 0 : -errno;
     if ((status.stx_mask & STATX_INO) == 0 || (status.stx_mask & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE)) == 0)
-        return CELLAR_NONE;
+        return 0;
     cellar_store_le32(known + BOOT_ID_BYTES, status.stx_dev_major);
     cellar_store_le32(known + BOOT_ID_BYTES + 4, status.stx_dev_minor);
     cellar_store_le64(known + BOOT_ID_BYTES + 8, status.stx_ino);

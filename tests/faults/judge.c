@@ -67,14 +67,22 @@ bool world_error_fits(const struct world *world, int error)
     return false;
 }
 
+/* Faults of which a device may conclude that it can never tell its incarnation; others keep a writer from opening. */
+static bool is_absence(const struct fault *fault)
+{
+    return fault->error == 0 || fault->error == ENOENT || fault->error == ENOTDIR || fault->error == EACCES ||
+           fault->error == EPERM || fault->error == ENOSYS;
+}
+
 bool world_keeps_committed(const struct world *world)
 {
     if (world->poisoned)
         return false;
     for (unsigned i = 0; i < PLAN_TARGETS_MAX; i++) {
         enum site site;
+        const struct fault *fault = plan_fired(i, &site);
 
-        if (plan_fired(i, &site) != NULL && (site_is_sync(site) || site_tells_incarnation(site)))
+        if (fault != NULL && (site_is_sync(site) || (site_tells_incarnation(site) && is_absence(fault))))
             return false;
     }
     return world->way->file || (!world->sim->sync_failed && !world->copy->sync_failed);

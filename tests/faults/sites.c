@@ -140,7 +140,7 @@ bool site_changes(enum site site)
 
 bool site_tells_incarnation(enum site site)
 {
-    return site == SITE_OPEN || site == SITE_READ || site == SITE_STATX || site == SITE_DEVICE_INCARNATION;
+    return site == SITE_OPEN || site == SITE_READ || site == SITE_STATX;
 }
 
 bool site_is_memory(enum site site)

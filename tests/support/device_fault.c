@@ -206,8 +206,7 @@ static int fault_unlock(void *state, enum cellar_device_lock lock, uint64_t toke
 
 static int fault_incarnation(void *state, uint64_t *ret_incarnation)
 {
-    *ret_incarnation = cellar_device_incarnation(((const struct fault_device *)state)->inner);
-    return 0;
+    return cellar_device_incarnation(((const struct fault_device *)state)->inner, ret_incarnation);
 }
 
 static int fault_window(void *state, uint64_t capacity_bytes, bool writable, void **ret_base,

@@ -1,0 +1,83 @@
+/* What a handle lets go of when pages are forgotten, and what it is given at its limit. */
+#include "cache_test.h"
+
+/* The page that the handle looked at last makes room for another handle's. */
+static void test_invalidate_lets_go(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 1};
+    struct cellar_cache *cache, *other;
+    struct cellar_slice slice;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    other = bed_share(cache);
+    assert_done(cellar_cache_load(cache, 0, 1, &slice));
+    cellar_cache_invalidate(cache, 0, PAGE);
+    assert_read(&bed, other, 5 * PAGE, PAGE);
+    assert_int_equal(cellar_cache_counters(cache).pages, 1);
+    cellar_cache_close(other);
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
+/* So does a handle whose limit moves. */
+static void test_limit_lets_go(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 1};
+    struct cellar_cache *cache, *other;
+    struct cellar_slice slice;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    other = bed_share(cache);
+    assert_done(cellar_cache_load(cache, 0, 1, &slice));
+    cellar_cache_set_limit(cache, 100 * PAGE);
+    assert_read(&bed, other, 5 * PAGE, PAGE);
+    cellar_cache_close(other);
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
+/* A run that begins at the limit is empty, and costs nothing. */
+static void test_map_at_the_limit(void **state)
+{
+    static const uint64_t limits[] = {5 * PAGE, 5 * PAGE + 1, 5 * PAGE + 10, 6 * PAGE - 1};
+    struct cellar_cache_options options = {.page_count = 8};
+    struct cellar_cache *cache;
+    struct cellar_fixed fixed;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    for (size_t i = 0; i < SUPPORT_COUNT(limits); i++) {
+        cellar_cache_set_limit(cache, limits[i]);
+        for (uint64_t address = limits[i]; address <= limits[i] + PAGE; address++) {
+            for (size_t length = 0; length <= 3 * PAGE; length += PAGE) {
+                assert_done(cellar_cache_map(cache, address, length, &fixed));
+                assert_int_equal(fixed.slice.address, address);
+                assert_int_equal(fixed.slice.length, 0);
+                cellar_cache_unfix(cache, &fixed);
+            }
+        }
+        assert_int_equal(cellar_cache_counters(cache).misses, 0);
+        assert_int_equal(bed_reads(&bed), 0);
+    }
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_invalidate_lets_go),
+        cmocka_unit_test(test_limit_lets_go),
+        cmocka_unit_test(test_map_at_the_limit),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

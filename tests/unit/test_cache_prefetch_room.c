@@ -1,0 +1,136 @@
+/* Room for what is prefetched: what a handle has only looked at makes way for it, what is fixed does not. */
+#include "cache_test.h"
+
+#include "page/pool.h"
+
+/* Takes in all that is under way, by this handle; the others are as they were. */
+static void settle_by(struct cellar_cache *cache)
+{
+    struct cellar_pool *pool = cache->pool;
+    bool loading = true;
+
+    while (loading) {
+        assert_true(cellar_cache_poll(cache, false) >= 0);
+        cellar_pool_enter(pool);
+        loading = pool->loading > 0;
+        cellar_pool_leave(pool);
+        sched_yield();
+    }
+}
+
+static void test_prefetch_lets_go(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 1, .depth = 2};
+    struct cellar_cache *cache, *other;
+    struct cellar_slice slice;
+    struct bed bed;
+
+    (void)state;
+    skip_in_debug();
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    other = bed_share(cache);
+    assert_done(cellar_cache_load(cache, 0, 1, &slice));
+    cellar_cache_prefetch(cache, 5 * PAGE, PAGE);
+    settle_by(other);
+    assert_true(cellar_cache_is_cached(cache, 5 * PAGE));
+    assert_false(cellar_cache_is_cached(cache, 0));
+    assert_read(&bed, cache, 5 * PAGE, PAGE);
+    assert_int_equal(bed_reads(&bed), 2);
+    cellar_cache_close(other);
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
+static void test_prefetch_leaves_what_is_fixed(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 1, .depth = 2};
+    struct cellar_cache *cache, *other;
+    struct cellar_fixed fixed;
+    struct bed bed;
+
+    (void)state;
+    skip_in_debug();
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    other = bed_share(cache);
+    assert_done(cellar_cache_fix(cache, 0, 1, &fixed));
+    cellar_cache_prefetch(cache, 5 * PAGE, PAGE);
+    settle_by(other);
+    assert_false(cellar_cache_is_cached(cache, 5 * PAGE));
+    assert_true(cellar_cache_is_cached(cache, 0));
+    assert_bytes(&bed, fixed.slice.bytes, 0, PAGE);
+    cellar_cache_unfix(cache, &fixed);
+    assert_read(&bed, cache, 5 * PAGE, PAGE);
+    cellar_cache_close(other);
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
+/* The pages of the range and no others, wherever in a page it begins and ends. */
+static void test_prefetch_of_whole_pages(void **state)
+{
+    static const struct {
+        uint64_t address, length, first, last; /* pages */
+    } ranges[] = {{5 * PAGE, PAGE, 5, 5},
+                  {5 * PAGE, PAGE + 1, 5, 6},
+                  {6 * PAGE - 1, 2, 5, 6},
+                  {6 * PAGE - 1, 1, 5, 5},
+                  {5 * PAGE, 20 * PAGE, 5, 24},
+                  {5 * PAGE + 1, 20 * PAGE, 5, 25},
+                  {0, 3 * PAGE, 0, 2},
+                  {(BED_PAGES - 1) * PAGE, UINT64_MAX, BED_PAGES - 1, BED_PAGES - 1},
+                  {(BED_PAGES - 2) * PAGE + 5, 3 * PAGE, BED_PAGES - 2, BED_PAGES - 1}};
+    struct cellar_cache_options options = {.page_count = 64, .depth = 4};
+    struct bed bed;
+
+    (void)state;
+    skip_in_debug();
+    bed_open(&bed);
+    for (size_t i = 0; i < SUPPORT_COUNT(ranges); i++) {
+        struct cellar_cache *cache = bed_cache(&bed, &options);
+
+        cellar_cache_prefetch(cache, ranges[i].address, ranges[i].length);
+        settle_by(cache);
+        for (uint64_t page = 0; page < BED_PAGES; page++)
+            assert_int_equal(cellar_cache_is_cached(cache, page * PAGE),
+                             page >= ranges[i].first && page <= ranges[i].last);
+        assert_int_equal(cellar_cache_counters(cache).ahead, ranges[i].last - ranges[i].first + 1);
+        cellar_cache_close(cache);
+    }
+    bed_close(&bed);
+}
+
+/* Nobody has asked for what is prefetched: a poll doesn't wait for it. */
+static void test_polls_pass_by(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 8, .depth = 2};
+    struct cellar_cache *cache;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    bed_hold(&bed);
+    cellar_cache_prefetch(cache, 5 * PAGE, PAGE);
+    assert_true(gate_wait(&bed.gate, 1));
+    assert_result(cellar_cache_poll(cache, false), CELLAR_NONE); /* if it waited: for ever */
+    assert_result(cellar_cache_poll(cache, true), CELLAR_NONE);
+    gate_open(&bed.gate);
+    settle_by(cache);
+    assert_read(&bed, cache, 5 * PAGE, PAGE);
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prefetch_lets_go),
+        cmocka_unit_test(test_prefetch_leaves_what_is_fixed),
+        cmocka_unit_test(test_prefetch_of_whole_pages),
+        cmocka_unit_test(test_polls_pass_by),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
