@@ -413,7 +413,6 @@ void cellar_pipeline_unfix_write(struct cellar_pipeline *pipeline, struct cellar
         cellar_pending_unpin(&pipeline->pending, pending);
         if (!dropped) /* an error waits for the next call that can return it */
             (void)cellar_eager_notice(pipeline, frame->address, frame->length);
-        pipeline->front.pending_pages = pipeline->pending.table.count;
     }
     *frame = (struct cellar_write_frame){0};
 }

@@ -244,15 +244,11 @@ static int load(struct cellar_cache *cache, uint64_t page, size_t room, struct c
 }
 
 /* Whether the source may have more by now than the short page that is cached. */
-static int may_be_longer(struct cellar_pool *pool, struct cellar_frame *frame, size_t room, bool *ret_longer)
+static int may_be_longer(struct cellar_pool *pool, struct cellar_frame *frame, bool *ret_longer)
 {
     uint64_t end = (frame->page << pool->page_shift) + frame->length;
     int error;
 
-    if (frame->length >= room) {
-        *ret_longer = false;
-        return 0;
-    }
     if (pool->options.hooks.place != NULL) {
         *ret_longer = true;
         return 0;
@@ -279,7 +275,7 @@ static int look(struct cellar_cache *cache, uint64_t page, size_t need, size_t r
         /* What is kept doesn't grow: it is all that its versions have. */
         if (frame->length >= need || *final || frame->state == CELLAR_FRAME_OLD)
             return 0;
-        error = may_be_longer(pool, frame, room, &longer);
+        error = may_be_longer(pool, frame, &longer);
         if (error != 0) {
             *ret_missed = true;
             return error;
