@@ -25,8 +25,8 @@
  *     publications they come, come from ones of that state, but for a chance of 2^-96. The cells below its next were
  *     stored before any of these words; with (a) the plain stores happen before the plain loads. No cell below a
  *     published next is stored to again, and the cells beside it are other memory locations, also in the same word or
- *     cache line: there is no data race. (Recovery's atomic stores of what is
- *     there, which dirty a page, change no value.)
+ *     cache line: there is no data race. (Recovery's atomic stores of what is there, which dirty a page, change no
+ *     value.)
  * (c) No way back. Whoever has taken publication k has found a word of it: by (a) every word of #1 is of k or later
  *     from then on. If #1 is then found torn, one of its words is of some k' > k; both slots of k' - 1 were stored
  *     before that, and #2 is found as k' - 1, as later, or torn.
@@ -197,14 +197,18 @@ int cellar_header_publish(struct cellar_header *header, const struct cellar_stat
     return error;
 }
 
-int cellar_header_store_flags(struct cellar_header *header, uint32_t flags)
+static int put_flags(struct cellar_header *header, uint32_t flags)
 {
     unsigned char bytes[4];
-    int error = 0;
 
     cellar_store_le32(bytes, flags);
-    if (flags != header->flags)
-        error = cellar_header_store(header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+    return cellar_header_store(header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+}
+
+int cellar_header_store_flags(struct cellar_header *header, uint32_t flags)
+{
+    int error = flags != header->flags ? put_flags(header, flags) : 0;
+
     if (error == 0)
         header->flags = flags;
     return error;
@@ -220,10 +224,7 @@ int cellar_header_store_word(struct cellar_header *header, uint64_t offset, uint
 
 int cellar_header_touch(struct cellar_header *header)
 {
-    unsigned char bytes[4];
-
-    cellar_store_le32(bytes, header->flags);
-    return cellar_header_store(header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+    return put_flags(header, header->flags);
 }
 
 void cellar_header_suspect(struct cellar_header *header)
@@ -256,12 +257,14 @@ static int keep_error(struct cellar_header *header, int error)
     return header->sync_error;
 }
 
-/* What came of a sync: its own error, or that of any before it, or of one that ran beside it. */
+/* What came of a sync: its own error, or that of any before it, or of one that ran beside it. It leaves SUSPECT. */
 static int settle_sync(struct cellar_header *header, int error)
 {
     pthread_mutex_lock(&header->sync_lock);
     error = keep_error(header, error);
     pthread_mutex_unlock(&header->sync_lock);
+    if (error != 0)
+        cellar_header_suspect(header);
     return error;
 }
 
@@ -283,8 +286,6 @@ int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes)
     error = settle_sync(header, error);
     if (error == 0)
         header->disk_pending = false;
-    else
-        cellar_header_suspect(header);
     return error;
 }
 
@@ -308,8 +309,6 @@ int cellar_header_persist(struct cellar_header *header, const struct cellar_stat
     if (durable) { /* one call, and on some devices no barrier */
         error = cellar_device_write_durable(header->device, &part, 1, cellar_slot_offset(CELLAR_DISK_1));
         error = settle_sync(header, error);
-        if (error != 0)
-            cellar_header_suspect(header);
     } else {
         error = cellar_header_repair(header, CELLAR_DISK_1, slot);
         if (error == 0)
