@@ -232,10 +232,3 @@ int cellar_ground_refuse(const struct cellar_pick_problem *problem, const char *
     return cellar_diagnose(diagnostic, CELLAR_ECORRUPT, path, problem->file_offset, "found %" PRIu32 ", expected %s",
                            problem->found, problem->expected);
 }
-
-void cellar_decode_slots(const unsigned char header[CELLAR_HEADER_BYTES],
-                         struct cellar_slot ret_slots[CELLAR_SLOT_COUNT])
-{
-    for (int name = 0; name < CELLAR_SLOT_COUNT; name++)
-        ret_slots[name] = cellar_slot_decode(header + cellar_slot_offset((enum cellar_slot_name)name));
-}

@@ -73,14 +73,30 @@ static int check_retired(struct cellar_reader *reader)
     return 0;
 }
 
+/* What its pair says now: cellar_header_look. After a power loss the disk-sync pair may say less than a record. */
+static int look(const struct cellar_reader *reader, struct cellar_seen *seen, struct cellar_state *ret_state,
+                enum cellar_key_verdict *ret_verdict)
+{
+    int result = cellar_header_look(&reader->ground.header, pair_of(reader), reader->has_key ? &reader->key : NULL,
+                                    seen, ret_state, ret_verdict);
+
+    if (reader->has_key || reader->recorded.next_index == 0)
+        return result;
+    if (result == CELLAR_ECORRUPT || (result == 0 && ret_state->next_index < reader->recorded.next_index)) {
+        *ret_state = reader->recorded;
+        *ret_verdict = CELLAR_KEY_UNKNOWN;
+        return 0;
+    }
+    return result;
+}
+
 /* Takes the state that its pair says now. See cellar_reader_refresh. */
 static int move_on(struct cellar_reader *reader)
 {
     struct cellar_seen seen = reader->seen;
     enum cellar_key_verdict verdict;
     struct cellar_state state;
-    int result = cellar_header_look(&reader->ground.header, pair_of(reader), reader->has_key ? &reader->key : NULL,
-                                    &seen, &state, &verdict);
+    int result = look(reader, &seen, &state, &verdict);
 
     if (result == CELLAR_ECORRUPT)
         return cellar_diagnose(
@@ -292,6 +308,20 @@ static int begin_verify(struct cellar_reader *reader)
     return 0;
 }
 
+/* The state of a checked flush that no slot says, after a power loss. */
+static int find_recorded(struct cellar_reader *reader, const unsigned char header[CELLAR_HEADER_BYTES])
+{
+    struct cellar_evidence evidence;
+    struct cellar_pick pick;
+    int error = cellar_evidence_gather(reader->ground.device, header, reader->config.bytes_per_cell,
+                                       reader->file_bytes / reader->config.bytes_per_cell, false, &evidence);
+
+    reader->recorded = (struct cellar_state){.next_index = 0};
+    if (error == 0 && cellar_pick_disk(&evidence, &pick, NULL) == 0 && pick.record >= 0)
+        reader->recorded = pick.disk;
+    return error;
+}
+
 /* What lies on reader->ground.device. CELLAR_NONE: no window, and the caller wants another device then. */
 static int adopt(struct cellar_reader *reader, const struct cellar_reader_options *options, bool pages_allowed)
 {
@@ -299,6 +329,8 @@ static int adopt(struct cellar_reader *reader, const struct cellar_reader_option
     int error = cellar_ground_examine(reader->ground.device, reader->path, header, &reader->config, &reader->file_bytes,
                                       &reader->diagnostic);
 
+    if (error == 0)
+        error = find_recorded(reader, header);
     if (error == 0)
         error = cellar_ground_map(&reader->ground, &reader->config, options->window_bytes, options->device, false);
     if (error == 0 && reader->ground.window == NULL && !pages_allowed)

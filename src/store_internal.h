@@ -7,6 +7,7 @@
 #include "cell/cells.h"
 #include "cell/header.h"
 #include "cell/header_pick.h"
+#include "cell/record.h"
 #include "device/file.h"
 #include "format/format.h"
 #include "sum/sum_file.h"
@@ -57,7 +58,7 @@ struct cellar_writer {
     unsigned eager_writes; /* on the pages path; 0: none */
     enum cellar_device_choice choice;
     unsigned file_mode;
-    bool compat;
+    bool compat, two_barriers;
     uint32_t sums_identity; /* of the sums file; 0: the store has none */
     struct cellar_reservation *reservations;
 
@@ -83,8 +84,9 @@ struct cellar_reader {
     bool has_key, other_writer;
     bool retired_before; /* the file was RETIRED when it was opened, and is what the path names: a second link to it */
     struct cellar_state state;
-    uint32_t floor_next;  /* of the pair that is followed: it never goes back */
-    uint32_t cached_next; /* pages path: the highest next index that pages were cached under */
+    struct cellar_state recorded; /* of a checked flush, what disk sync says at least; next 0: there is none */
+    uint32_t floor_next;          /* of the pair that is followed: it never goes back */
+    uint32_t cached_next;         /* pages path: the highest next index that pages were cached under */
     uint32_t flushed_next;
     uint64_t file_bytes;
     struct cellar_seen seen;
@@ -144,9 +146,6 @@ int cellar_ground_examine(struct cellar_device *device, const char *path, unsign
 /* The text for a pick that failed. Returns CELLAR_ECORRUPT. */
 int cellar_ground_refuse(const struct cellar_pick_problem *problem, const char *path,
                          struct cellar_diagnostic *diagnostic);
-
-void cellar_decode_slots(const unsigned char header[CELLAR_HEADER_BYTES],
-                         struct cellar_slot ret_slots[CELLAR_SLOT_COUNT]);
 
 /* ---- writer_file.c ---- */
 

@@ -363,17 +363,29 @@ int cellar_writer_rollback(struct cellar_writer *writer)
 
 /* ---- flushing ---- */
 
-/* The order that durability stands on: the cells, and of the flush before the last slot; then the slots that name them.
- */
+/* The order that durability stands on: the cells, and of the flush before what is pending of its slots; then the slots
+ * that name them. */
+static int persist(struct cellar_writer *writer, const struct cellar_state *state)
+{
+    struct cellar_header *header = &writer->ground->header;
+    int error = 0;
+
+    if (state->next_index > writer->synced_next || header->disk_pending)
+        error = cellar_header_barrier(header, offset_of(writer, state->next_index));
+    return error == 0 ? cellar_header_persist(header, state) : error;
+}
+
+/* Under flush_lock. */
 static int make_durable(struct cellar_writer *writer, const struct cellar_state *state)
 {
     struct cellar_header *header = &writer->ground->header;
+    uint32_t bytes_per_cell = writer->config.bytes_per_cell;
     int error = cellar_header_begin_sync(header);
 
-    if (error == 0 && (state->next_index > writer->synced_next || header->disk_pending))
-        error = cellar_header_barrier(header, offset_of(writer, state->next_index));
-    if (error == 0)
-        error = cellar_header_persist(header, state);
+    if (error == 0 && cellar_header_takes_record(header, bytes_per_cell, writer->synced_next, state->next_index))
+        error = cellar_header_persist_checked(header, bytes_per_cell, writer->synced_next, state);
+    else if (error == 0)
+        error = persist(writer, state);
     if (error == 0)
         error = cellar_header_end_sync(header, state->next_index);
     if (error != 0)
@@ -444,6 +456,17 @@ static int give_space_back(struct cellar_writer *writer)
     return cellar_device_trim(writer->ground->device, used_bytes);
 }
 
+/* The slots alone say what is durable from here on, as in a file of the original's. */
+static int settle(struct cellar_writer *writer)
+{
+    int error;
+
+    pthread_mutex_lock(&writer->flush_lock);
+    error = cellar_header_settle(&writer->ground->header);
+    pthread_mutex_unlock(&writer->flush_lock);
+    return error;
+}
+
 int cellar_writer_close(struct cellar_writer *writer)
 {
     bool forked;
@@ -453,6 +476,8 @@ int cellar_writer_close(struct cellar_writer *writer)
         return 0;
     forked = cellar_forked(writer->fork_page);
     error = forked ? 0 : cellar_writer_flush(writer);
+    if (error == 0 && !forked)
+        error = settle(writer);
     if (error == 0 && !forked)
         error = give_space_back(writer);
     cellar_writer_sums_close(writer, error == 0 && !forked, forked);

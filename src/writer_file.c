@@ -38,6 +38,7 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
     writer->choice = options->device;
     writer->file_mode = options->file_mode != 0 ? options->file_mode : 0644;
     writer->compat = options->compat;
+    writer->two_barriers = options->two_barriers;
     if (options->key != NULL)
         writer->key = *options->key;
     else
@@ -150,6 +151,7 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     if (error != 0)
         return error;
     cellar_header_start_marks(&ground->header, incarnation, flags_of(writer));
+    cellar_header_start_records(&ground->header, !writer->two_barriers, &empty);
     ground->header.disk_pending = false;
     *ret_file_bytes = file_bytes;
     return 0;

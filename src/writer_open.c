@@ -146,6 +146,7 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
     struct cellar_evidence evidence;
     struct cellar_pick pick;
     uint64_t file_bytes;
+    uint32_t flags;
     int error =
         cellar_ground_examine(writer->ground->device, writer->path, header, &writer->config, &file_bytes, diagnostic);
 
@@ -153,20 +154,15 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
         return error;
     if (expected != NULL && !cellar_config_equal(&writer->config, expected))
         return refuse_config(&writer->config, expected, writer->path, diagnostic);
-    evidence = (struct cellar_evidence){
-        .extension = cellar_extension_decode(header),
-        .start_index = cellar_start_index(writer->config.bytes_per_cell),
-        .file_cells = file_bytes / writer->config.bytes_per_cell,
-    };
-    if ((evidence.extension.flags & CELLAR_FLAGS_TO_KNOW & ~(uint32_t)CELLAR_FLAGS_KNOWN) != 0)
+    flags = cellar_extension_decode(header).flags;
+    if ((flags & CELLAR_FLAGS_TO_KNOW & ~(uint32_t)CELLAR_FLAGS_KNOWN) != 0)
         return cellar_diagnose(diagnostic, -ENOTSUP, writer->path, CELLAR_AT_FLAGS,
-                               "found features 0x%x, which a later version of Cellar knows",
-                               (unsigned)evidence.extension.flags);
-    error = cellar_device_incarnation(writer->ground->device, &evidence.incarnation);
+                               "found features 0x%x, which a later version of Cellar knows", (unsigned)flags);
+    error = cellar_evidence_gather(writer->ground->device, header, writer->config.bytes_per_cell,
+                                   file_bytes / writer->config.bytes_per_cell, true, &evidence);
     if (error != 0) /* to go on without would drop what was committed */
         return cellar_diagnose(diagnostic, error, writer->path, CELLAR_OFFSET_NONE,
-                               "can't tell whether the page cache is the last writer's: %s", cellar_strerror(error));
-    cellar_decode_slots(header, evidence.slots);
+                               "can't tell what of the last writer's is there: %s", cellar_strerror(error));
     error = cellar_pick_writer(&evidence, &pick, &problem);
     if (error != 0)
         return cellar_ground_refuse(&problem, writer->path, diagnostic);

@@ -4,6 +4,9 @@
  * The decision is cellar_pick_writer's. Each step here leaves at least one whole slot in each pair, also if the next
  * step never happens; a device or a process that dies between any two of them leads the next opening to the same
  * root and next index:
+ *   0. Where the committed state is not whole: a record of a checked flush that is newer than the disk-sync state goes,
+ *      so that it never comes back. (Where it is whole that would be a state committed before, of no harm; and the
+ *      record may be all that the disk has of the last flush, where a failed sync and an eviction took its slots.)
  *   1. What may not be durable though it reads as written is written once more, as it is, and made durable.
  *   2. The binding is voided, unless the committed state is what is adopted: from here on the boot mark says nothing.
  *      Else it is stored for the slot in force: it may be the other's, which step 3 overwrites.
@@ -102,20 +105,37 @@ static int repair_process(const struct cellar_writer *writer, const unsigned cha
     return cellar_header_repair(&writer->ground->header, other, header + cellar_slot_offset(good));
 }
 
+/* What the disk-sync slots say in the end. */
+static const struct cellar_state *disk_target(const struct cellar_pick *pick)
+{
+    return pick->found == CELLAR_FOUND_COMMITTED ? &pick->disk : &pick->adopted;
+}
+
+static bool must_wait(const struct cellar_evidence *evidence, const struct cellar_pick *pick,
+                      enum cellar_slot_name other, bool stale_in_force)
+{
+    if (pick->record >= 0)
+        return true;
+    return evidence->slots[other].valid && ((pick->repair & (1u << other)) != 0 || stale_in_force);
+}
+
 /*
  * Step 4. A slot may be stored only while the other is whole on the disk. A writer of Cellar's leaves behind:
  *   - two whole slots: the one in force may be on its way: from a flush where they differ, from an opening that raised
  *     them where they agree. A barrier, unless step 1 had one, or the device says that what is read is on the medium;
- *   - one broken slot: the one in force is durable.
+ *   - one broken slot: the one in force is durable;
+ *   - slots that are both on their way, or broken, and a record that is durable, or holds: then the record stays, and
+ *     is durable before any slot changes.
  * What is stored last stays pending, which the next barrier ends.
  */
 static int raise_disk(const struct cellar_writer *writer, const unsigned char found[CELLAR_HEADER_BYTES],
                       const struct cellar_evidence *evidence, const struct cellar_pick *pick)
 {
     struct cellar_header *header = &writer->ground->header;
-    enum cellar_slot_name in_force = (enum cellar_slot_name)((int)CELLAR_DISK_1 + pick->disk_in_force);
-    enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_DISK_2 - pick->disk_in_force);
-    const struct cellar_state *target = pick->found == CELLAR_FOUND_COMMITTED ? &pick->disk : &pick->adopted;
+    int which = pick->disk_in_force < 0 ? 0 : pick->disk_in_force;
+    enum cellar_slot_name in_force = (enum cellar_slot_name)((int)CELLAR_DISK_1 + which);
+    enum cellar_slot_name other = (enum cellar_slot_name)((int)CELLAR_DISK_2 - which);
+    const struct cellar_state *target = disk_target(pick);
     uint64_t end_bytes = (uint64_t)pick->disk.next_index * writer->config.bytes_per_cell;
     unsigned char slot[CELLAR_SLOT_BYTES];
     bool stale_other, stale_in_force;
@@ -126,8 +146,7 @@ static int raise_disk(const struct cellar_writer *writer, const unsigned char fo
     stale_other = memcmp(slot, found + cellar_slot_offset(other), sizeof slot) != 0;
     if (!stale_in_force && !stale_other)
         return 0;
-    if (evidence->slots[other].valid && !pick->fresh && header->disk_pending &&
-        ((pick->repair & (1u << other)) != 0 || stale_in_force)) {
+    if (!pick->fresh && header->disk_pending && must_wait(evidence, pick, other, stale_in_force)) {
         error = cellar_header_touch(header); /* its page may be clean, and not on the disk: a sync that failed */
         if (error == 0)
             error = cellar_header_barrier(header, end_bytes);
@@ -165,6 +184,19 @@ static int store_marks(struct cellar_writer *writer, const unsigned char header[
     return error;
 }
 
+/* Step 0. */
+static int drop_records(struct cellar_header *header, const struct cellar_evidence *evidence,
+                        const struct cellar_pick *pick)
+{
+    int error = 0;
+
+    for (int place = 0; !pick->whole && place < CELLAR_RECORD_COUNT && error == 0; place++) {
+        if (evidence->records[place].state.next_index > pick->disk.next_index)
+            error = cellar_header_drop_record(header, place);
+    }
+    return error;
+}
+
 int cellar_writer_recover(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
                           const struct cellar_evidence *evidence, const struct cellar_pick *pick)
 {
@@ -172,7 +204,10 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
     int error;
 
     cellar_header_start_marks(to, evidence->incarnation, evidence->extension.flags);
-    error = rewrite_cells(writer, pick);
+    cellar_header_start_records(to, !writer->two_barriers, disk_target(pick));
+    error = drop_records(to, evidence, pick);
+    if (error == 0)
+        error = rewrite_cells(writer, pick);
     if (error == 0 && !pick->whole && evidence->extension.binding != 0)
         error = cellar_header_store_word(to, CELLAR_AT_BINDING, 0);
     if (error == 0)
@@ -181,6 +216,7 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
         error = repair_process(writer, header, pick);
     if (error == 0)
         error = raise_disk(writer, header, evidence, pick);
+    to->slots_true = error == 0;
     if (error == 0)
         error = store_marks(writer, header, evidence, pick);
     if (error == 0)

@@ -150,6 +150,11 @@ struct cellar_writer_options {
     /* The original (Plebeia) has the file open at the same time, or may open it after a power loss: its lock is taken
      * around slot writes, and the file is not cut at close. */
     bool compat;
+    /* Every flush waits for the disk twice, as the original's does. Else a flush of few new cells (256 KiB at most)
+     * waits once, and a power loss may leave what was flushed last where only Cellar finds it (close moves it to where
+     * the original does). For files that the original may open after a power loss, before Cellar has. Compat mode,
+     * O_DIRECT and devices that can't tell one boot from the next always wait twice. */
+    bool two_barriers;
     bool checksums; /* create: a file STORE.cellar-sums beside it has checksums of its cells, see sums.h. -ENOTSUP on a
                        device of the caller's, which has no name. A store that is opened has them, or not. */
     struct cellar_diagnostic *diagnostic; /* filled on failure; may be NULL */

@@ -231,6 +231,7 @@ void cellar_header_suspect(struct cellar_header *header)
 {
     header->flags |= CELLAR_FLAG_SUSPECT;
     (void)!cellar_header_touch(header);
+    cellar_header_restore_slots(header);
 }
 
 int cellar_header_begin_sync(struct cellar_header *header)
@@ -317,7 +318,9 @@ int cellar_header_persist(struct cellar_header *header, const struct cellar_stat
     if (error != 0)
         return error;
     header->disk_pending = true;
-    return cellar_header_repair(header, CELLAR_DISK_2, slot);
+    header->disk = *state;
+    error = cellar_header_repair(header, CELLAR_DISK_2, slot);
+    return error == 0 ? cellar_header_drop_records(header) : error;
 }
 
 int cellar_header_flags(const struct cellar_header *header, uint32_t *ret_flags)

@@ -18,10 +18,15 @@ struct cellar_header {
     pthread_mutex_t sync_lock;   /* over sync_error; held by who grows */
     int sync_error;              /* of the first sync that failed, or 0 */
     /* A writer's. */
-    uint64_t incarnation; /* the device's, as the mark says it; 0: it can't tell, no marks are kept */
-    bool through_cache;   /* a failed sync may lose what was written: no file past the kernel's page cache */
-    uint32_t flags;       /* as they stand in the file; under the writer's flush lock */
-    bool disk_pending;    /* a disk-sync slot may not be durable; under the same lock */
+    uint64_t incarnation;     /* the device's, as the mark says it; 0: it can't tell, no marks are kept */
+    bool through_cache;       /* a failed sync may lose what was written: no file past the kernel's page cache */
+    uint32_t flags;           /* as they stand in the file; under the writer's flush lock */
+    bool disk_pending;        /* a disk-sync slot may not be durable; under the same lock */
+    struct cellar_state disk; /* of the disk-sync slots, as they were stored last */
+    bool slots_true;          /* they do, and that state is durable */
+    bool checked;             /* flushes of few cells leave a record and have one barrier */
+    bool record_ready;        /* a record may be stored: none of the writer before is needed any more */
+    int record_place;         /* of the next record: the last flush, if it left one, left it in the other */
 };
 
 enum cellar_pair { CELLAR_PAIR_DISK = CELLAR_DISK_1, CELLAR_PAIR_PROCESS = CELLAR_PROCESS_1 };
@@ -51,6 +56,34 @@ int cellar_header_publish(struct cellar_header *header, const struct cellar_stat
  * below next are durable already: cellar_header_barrier. Under the writer's flush lock.
  */
 int cellar_header_persist(struct cellar_header *header, const struct cellar_state *state);
+
+/* A writer begins, after its marks: whether it is to make checked flushes where it can. disk: what the disk-sync slots
+ * say, or will when it makes the first. */
+void cellar_header_start_records(struct cellar_header *header, bool wanted, const struct cellar_state *disk);
+
+/* Whether a flush of the cells from_index..next_index - 1 can be a checked one. Under the writer's flush lock. */
+bool cellar_header_takes_record(const struct cellar_header *header, uint32_t bytes_per_cell, uint32_t from_index,
+                                uint32_t next_index);
+
+/*
+ * Disk sync with one barrier: a record of the cells from from_index to the state's next index (takes_record), durable
+ * with them when it returns, then both slots, which the next barrier makes so. Cells below from_index are durable
+ * already. Under the writer's flush lock.
+ */
+int cellar_header_persist_checked(struct cellar_header *header, uint32_t bytes_per_cell, uint32_t from_index,
+                                  const struct cellar_state *state);
+
+/* Stores the slots of the last checked flush once more: a sync failed that was to make them durable, and their page may
+ * be read again as it was before. Only their record is on the disk then. */
+void cellar_header_restore_slots(struct cellar_header *header);
+
+/* Zeroes one record, or both, and says that there are none. What they stand for is in slots that are durable, or is not
+ * to come back. */
+int cellar_header_drop_record(struct cellar_header *header, int place);
+int cellar_header_drop_records(struct cellar_header *header);
+
+/* Makes the slots durable that a checked flush left pending, and drops the records. Under the writer's flush lock. */
+int cellar_header_settle(struct cellar_header *header);
 
 /* Makes the header and what follows it up to end_bytes durable. A failure leaves the mark SUSPECT, and all later ones
  * fail with it. Under the writer's flush lock. */

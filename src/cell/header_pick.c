@@ -1,7 +1,7 @@
 /*
  * header_pick.c - the recovery decision.
  *
- *   disk-sync pair   process-sync pair             a writer opens with            found
+ *   disk-sync state  process-sync pair             a writer opens with            found
  *   broken           any                           CORRUPT                        -
  *   next outside start..file                       CORRUPT                        -
  *   good             broken                        the disk-sync state            PROCESS_BROKEN
@@ -10,6 +10,9 @@
  *   good             the same state                that state                     CLEAN
  *   good             ahead, or another root        the process-sync state         COMMITTED    where it is whole
  *                                                  next of process, root of disk  UNFLUSHED    elsewhere
+ *
+ * The disk-sync state is that of the pair, or of a record of a checked flush that holds and has a larger next index
+ * (cell/record.h has the rules).
  *
  * The process-sync state is whole where the boot mark is the device's incarnation now, the binding is the keyed hash of
  * a process-sync slot, and the file is not SUSPECT: then the page cache that the last writer stored into is still the
@@ -58,35 +61,67 @@ static bool same_state(const struct cellar_state *a, const struct cellar_state *
     return a->next_index == b->next_index && a->root_index == b->root_index;
 }
 
-/* The bit of the slot of a pair that is not in force, where it needs repair. */
+/* The bits of the slots of a pair that don't say this state. */
 static unsigned pair_repair(const struct cellar_slot slots[CELLAR_SLOT_COUNT], enum cellar_slot_name first,
-                            int in_force)
+                            const struct cellar_state *state)
 {
-    enum cellar_slot_name other = (enum cellar_slot_name)((int)first + 1 - in_force);
-    const struct cellar_slot *good = &slots[(int)first + in_force];
+    unsigned repair = 0;
 
-    if (slots[other].valid && same_state(&slots[other].state, &good->state))
-        return 0;
-    return 1u << other;
+    for (int name = (int)first; name <= (int)first + 1; name++) {
+        if (!slots[name].valid || !same_state(&slots[name].state, state))
+            repair |= 1u << name;
+    }
+    return repair;
 }
 
-int cellar_pick_disk(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t start_index, uint64_t file_cells,
-                     struct cellar_pick *ret_pick, struct cellar_pick_problem *ret_problem)
+bool cellar_records_count(const struct cellar_evidence *evidence)
 {
+    bool same_boot = evidence->incarnation != 0 && evidence->extension.boot_mark == evidence->incarnation;
+
+    return (evidence->extension.flags & CELLAR_FLAG_CHECKED) != 0 && !same_boot;
+}
+
+/* The record whose state is newer than that of a next index, -1: none. */
+static int pick_record(const struct cellar_evidence *evidence, uint32_t next_index)
+{
+    int best = -1;
+
+    if (!cellar_records_count(evidence))
+        return -1;
+    for (int place = 0; place < CELLAR_RECORD_COUNT; place++) {
+        const struct cellar_witness *record = &evidence->records[place];
+
+        if (record->holds && record->state.next_index > next_index) {
+            best = place;
+            next_index = record->state.next_index;
+        }
+    }
+    return best;
+}
+
+int cellar_pick_disk(const struct cellar_evidence *evidence, struct cellar_pick *ret_pick,
+                     struct cellar_pick_problem *ret_problem)
+{
+    const struct cellar_slot *slots = evidence->slots;
     int in_force = cellar_slot_pick(&slots[CELLAR_DISK_1], &slots[CELLAR_DISK_2]);
     struct cellar_pick pick = {.disk_in_force = in_force, .process_in_force = -1};
-    enum cellar_slot_name name;
 
-    if (in_force < 0)
+    if (in_force >= 0) {
+        enum cellar_slot_name name = (enum cellar_slot_name)((int)CELLAR_DISK_1 + in_force);
+
+        pick.disk = slots[name].state;
+        if (pick.disk.next_index < evidence->start_index || pick.disk.next_index > evidence->file_cells)
+            return fail(ret_problem, name, CELLAR_SLOT_AT_NEXT, pick.disk.next_index,
+                        "a next index from the first usable cell to the end of the file");
+    }
+    pick.record = pick_record(evidence, pick.disk.next_index);
+    if (pick.record >= 0)
+        pick.disk = evidence->records[pick.record].state;
+    else if (in_force < 0)
         return fail_broken(ret_problem);
-    name = (enum cellar_slot_name)((int)CELLAR_DISK_1 + in_force);
-    pick.disk = slots[name].state;
-    if (pick.disk.next_index < start_index || pick.disk.next_index > file_cells)
-        return fail(ret_problem, name, CELLAR_SLOT_AT_NEXT, pick.disk.next_index,
-                    "a next index from the first usable cell to the end of the file");
     pick.adopted = pick.disk;
     pick.found = CELLAR_FOUND_CLEAN;
-    pick.repair = pair_repair(slots, CELLAR_DISK_1, in_force);
+    pick.repair = pair_repair(slots, CELLAR_DISK_1, &pick.disk);
     *ret_pick = pick;
     return 0;
 }
@@ -152,7 +187,7 @@ static void skip_cells(const struct cellar_evidence *evidence, struct cellar_pic
             pick->process = slot->state;
             pick->process_in_force = name - CELLAR_PROCESS_1;
             pick->repair &= ~(unsigned)(CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2);
-            pick->repair |= pair_repair(evidence->slots, CELLAR_PROCESS_1, pick->process_in_force);
+            pick->repair |= pair_repair(evidence->slots, CELLAR_PROCESS_1, &pick->process);
             if (pick->found == CELLAR_FOUND_CLEAN)
                 pick->found = CELLAR_FOUND_UNFLUSHED;
         }
@@ -178,7 +213,7 @@ static int pick_process(const struct cellar_evidence *evidence, struct cellar_pi
     if (pick->process.next_index < evidence->start_index || pick->process.next_index > evidence->file_cells)
         return fail(ret_problem, name, CELLAR_SLOT_AT_NEXT, pick->process.next_index,
                     "a next index from the first usable cell to the end of the file");
-    pick->repair |= pair_repair(slots, CELLAR_PROCESS_1, in_force);
+    pick->repair |= pair_repair(slots, CELLAR_PROCESS_1, &pick->process);
     if (pick->process.next_index < pick->disk.next_index) {
         pick->found = CELLAR_FOUND_DISK_NEWER;
         skip_cells(evidence, pick);
@@ -203,7 +238,7 @@ int cellar_pick_writer(const struct cellar_evidence *evidence, struct cellar_pic
                        struct cellar_pick_problem *ret_problem)
 {
     struct cellar_pick pick;
-    int error = cellar_pick_disk(evidence->slots, evidence->start_index, evidence->file_cells, &pick, ret_problem);
+    int error = cellar_pick_disk(evidence, &pick, ret_problem);
 
     if (error == 0)
         error = pick_process(evidence, &pick, ret_problem);

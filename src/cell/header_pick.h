@@ -5,10 +5,17 @@
 
 #include "format/format.h"
 
-/* What a writer's opening decides by. */
+/* A record of a checked flush. */
+struct cellar_witness {
+    struct cellar_state state;
+    bool holds; /* its hash is that of its numbers and its cells, as they are read now */
+};
+
+/* What an opening decides by. */
 struct cellar_evidence {
     struct cellar_slot slots[CELLAR_SLOT_COUNT];
     struct cellar_extension extension;
+    struct cellar_witness records[CELLAR_RECORD_COUNT];
     uint64_t incarnation; /* the device's now; 0: it can't tell */
     uint32_t start_index;
     uint64_t file_cells; /* whole cells of the file */
@@ -20,8 +27,9 @@ struct cellar_pick {
     struct cellar_state process; /* of the pair in force; zero where it is broken */
     struct cellar_state adopted; /* what a writer goes on with */
     unsigned repair;             /* CELLAR_SLOT_ bits: broken, or older than the slot in force of its pair */
-    int disk_in_force;           /* 0: #1, 1: #2 */
-    int process_in_force;        /* the same; -1: the pair is broken */
+    int disk_in_force;           /* 0: #1, 1: #2; -1: the pair is broken, and the state that of a record */
+    int process_in_force;        /* 0: #1, 1: #2; -1: the pair is broken */
+    int record;                  /* disk is the state of this record; -1: of a slot */
     bool fresh;                  /* what is read of the device is on its medium */
     bool suspect;                /* a sync of the last writer failed */
     bool whole;                  /* nothing that was written before has been lost since: what is committed is there */
@@ -39,10 +47,13 @@ struct cellar_pick_problem {
     const char *expected; /* constant text */
 };
 
-/* The disk-sync state alone: what a reader without a key sees. 0 or CELLAR_ECORRUPT. file_cells: whole cells of the
- * file. */
-int cellar_pick_disk(const struct cellar_slot slots[CELLAR_SLOT_COUNT], uint32_t start_index, uint64_t file_cells,
-                     struct cellar_pick *ret_pick, struct cellar_pick_problem *ret_problem);
+/* Whether records have a say: checked flushes were made, and what is read isn't what a writer on this boot has stored
+ * and not yet made durable. */
+bool cellar_records_count(const struct cellar_evidence *evidence);
+
+/* The disk-sync state alone: what a reader without a key sees. 0 or CELLAR_ECORRUPT. */
+int cellar_pick_disk(const struct cellar_evidence *evidence, struct cellar_pick *ret_pick,
+                     struct cellar_pick_problem *ret_problem);
 
 /* What a writer opens with. 0 or CELLAR_ECORRUPT. */
 int cellar_pick_writer(const struct cellar_evidence *evidence, struct cellar_pick *ret_pick,

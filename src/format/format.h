@@ -29,24 +29,25 @@ enum {
     CELLAR_SLOT_AT_NEXT = 28,
     /* The extension bytes, which the original leaves zero. */
     CELLAR_AT_EXTENSION = 160,
-    CELLAR_AT_WORD = 160,          /* u32 root, u32 next: the published word */
-    CELLAR_AT_BOOT_MARK = 168,     /* 8 bytes */
-    CELLAR_AT_EPOCH = 176,         /* u32 writer epoch, u32 generation */
-    CELLAR_AT_BINDING = 184,       /* 8 bytes: the beginning of a keyed hash */
-    CELLAR_AT_FLAGS = 192,         /* u32, CELLAR_FLAG_ bits */
-    CELLAR_AT_WAIT = 196,          /* u32 */
-    CELLAR_AT_CONFIG_CHECK = 200,  /* 4 bytes */
-    CELLAR_AT_CHECKSUM_ID = 204,   /* 4 bytes */
-    CELLAR_AT_CHECKED_FLUSH = 208, /* 40 bytes */
-    CELLAR_AT_CONFIRMED = 248,     /* u32 last confirmed durable next, u32 reserved */
+    CELLAR_AT_WORD = 160,         /* u32 root, u32 next: the published word */
+    CELLAR_AT_BOOT_MARK = 168,    /* 8 bytes */
+    CELLAR_AT_EPOCH = 176,        /* u32 writer epoch, u32 generation */
+    CELLAR_AT_BINDING = 184,      /* 8 bytes: the beginning of a keyed hash */
+    CELLAR_AT_FLAGS = 192,        /* u32, CELLAR_FLAG_ bits */
+    CELLAR_AT_WAIT = 196,         /* u32 */
+    CELLAR_AT_CONFIG_CHECK = 200, /* 4 bytes */
+    CELLAR_AT_CHECKSUM_ID = 204,  /* 4 bytes */
+    CELLAR_AT_RECORDS = 208,      /* two of CELLAR_RECORD_BYTES: checked flushes */
+    CELLAR_AT_CONFIRMED = 248,    /* u32 last confirmed durable next, u32 reserved */
 };
 
 enum {
     CELLAR_FLAG_CHECKSUMS = 1u << 0, /* a checksum file is kept */
+    CELLAR_FLAG_CHECKED = 1u << 1,   /* the disk-sync state may stand in a record alone */
     CELLAR_FLAG_SUSPECT = 1u << 2,   /* a sync failed: what was not durable then may never become so */
     CELLAR_FLAG_RETIRED = 1u << 3,   /* truncate put another file in this one's place */
     CELLAR_FLAG_SYNCING = 1u << 16,  /* a sync was begun, and nobody knows yet how it ended */
-    CELLAR_FLAGS_KNOWN = CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED,
+    CELLAR_FLAGS_KNOWN = CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_CHECKED | CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED,
     CELLAR_FLAGS_TO_KNOW = 0xffff, /* a writer that does not know one of these bits must leave the file alone */
 };
 
@@ -66,6 +67,27 @@ struct cellar_slot {
     bool valid;                /* its hash is that of its state */
     struct cellar_state state; /* as it stands there, also where not valid */
     uint64_t keyed;            /* the first 8 bytes of its second hash, what a binding repeats */
+};
+
+/*
+ * The record of a checked flush: a state, and a hash by which it can be told whether it reached the disk with the cells
+ * that the disk-sync state before did not have. Two of them lie at CELLAR_AT_RECORDS.
+ */
+enum {
+    CELLAR_RECORD_BYTES = 20,
+    CELLAR_RECORD_AT_FROM = 0,
+    CELLAR_RECORD_AT_ROOT = 4,
+    CELLAR_RECORD_AT_NEXT = 8,
+    CELLAR_RECORD_AT_HASH =
+        12, /* XXH3, 64 bits, of the cells from..next - 1, seeded with that of the 12 bytes before */
+    CELLAR_RECORD_COUNT = 2,
+    CELLAR_RECORD_CELLS_BYTES_MAX = 256 << 10, /* of cells; more is no record */
+};
+
+struct cellar_record {
+    uint32_t from_index; /* cells below this were durable before */
+    struct cellar_state state;
+    uint64_t hash;
 };
 
 /* What recovery looks at in the extension bytes; docs/format.md has the rules. */
@@ -101,6 +123,15 @@ bool cellar_config_equal(const struct cellar_config *a, const struct cellar_conf
 
 /* The check of bytes 0..27 of a header (the version may be changed by the original); never 0. */
 uint32_t cellar_config_hash(const void *header);
+
+static inline uint64_t cellar_record_offset(int place)
+{
+    return CELLAR_AT_RECORDS + (uint64_t)place * CELLAR_RECORD_BYTES;
+}
+
+/* A record of 20 bytes. */
+void cellar_record_encode(const struct cellar_record *record, void *ret_bytes);
+struct cellar_record cellar_record_decode(const void *bytes);
 
 /* Of a whole header. */
 struct cellar_extension cellar_extension_decode(const void *header);

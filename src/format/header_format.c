@@ -73,6 +73,26 @@ uint32_t cellar_config_hash(const void *header)
     return check != 0 ? check : 1;
 }
 
+void cellar_record_encode(const struct cellar_record *record, void *ret_bytes)
+{
+    unsigned char *b = ret_bytes;
+
+    cellar_store_le32(b + CELLAR_RECORD_AT_FROM, record->from_index);
+    cellar_store_le32(b + CELLAR_RECORD_AT_ROOT, record->state.root_index);
+    cellar_store_le32(b + CELLAR_RECORD_AT_NEXT, record->state.next_index);
+    cellar_store_le64(b + CELLAR_RECORD_AT_HASH, record->hash);
+}
+
+struct cellar_record cellar_record_decode(const void *bytes)
+{
+    const unsigned char *b = bytes;
+
+    return (struct cellar_record){.from_index = cellar_load_le32(b + CELLAR_RECORD_AT_FROM),
+                                  .state = {.next_index = cellar_load_le32(b + CELLAR_RECORD_AT_NEXT),
+                                            .root_index = cellar_load_le32(b + CELLAR_RECORD_AT_ROOT)},
+                                  .hash = cellar_load_le64(b + CELLAR_RECORD_AT_HASH)};
+}
+
 struct cellar_extension cellar_extension_decode(const void *header)
 {
     const unsigned char *b = header;

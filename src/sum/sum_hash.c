@@ -1,13 +1,12 @@
 #include "sum/sum_hash.h"
 
-#include <cellar/error.h>
+#include "base/xxh3.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include <cellar/error.h>
 
 uint64_t cellar_sum_hash(const void *bytes, size_t length_bytes)
 {
-    return XXH3_64bits(bytes, length_bytes);
+    return cellar_xxh3(0, bytes, length_bytes);
 }
 
 int cellar_sum_locate(void *bytes, size_t length_bytes, uint64_t sum, size_t *ret_bit)
@@ -19,7 +18,7 @@ int cellar_sum_locate(void *bytes, size_t length_bytes, uint64_t sum, size_t *re
         uint64_t found;
 
         at[bit / 8] ^= mask;
-        found = XXH3_64bits(bytes, length_bytes);
+        found = cellar_xxh3(0, bytes, length_bytes);
         at[bit / 8] ^= mask;
         if (found == sum) {
             *ret_bit = bit;

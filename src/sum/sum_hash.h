@@ -1,4 +1,4 @@
-/* sum_hash.h - the checksum of the sums file: XXH3, 64 bits. The only user of xxhash. Pure, any thread. */
+/* sum_hash.h - the checksum of the sums file: XXH3, 64 bits. Pure, any thread. */
 #ifndef CELLAR_SUM_SUM_HASH_H
 #define CELLAR_SUM_SUM_HASH_H
 

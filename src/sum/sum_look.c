@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/diagnose.h"
+#include "cell/record.h"
 #include "sum/sum_name.h"
 
 #include <errno.h>
@@ -12,12 +13,39 @@
 /* A header that a writer may be storing into is read again for some milliseconds before it is called broken. */
 enum { HEADER_READS_MAX = 10, HEADER_PAUSE_MS = 2 };
 
-/* The disk-sync state of the header. */
-static int decode_flushed(const unsigned char *header, struct cellar_state *ret_state)
+/* A later state, of a checked flush, that a power loss left in a record alone. CELLAR_NONE: there is none. */
+static int find_recorded(struct cellar_device *device, const unsigned char *header, struct cellar_state *ret_state)
 {
-    struct cellar_slot slots[2];
-    int which;
+    struct cellar_evidence evidence;
+    struct cellar_config config;
+    struct cellar_pick pick;
+    uint64_t size_bytes;
+    int error;
 
+    cellar_config_decode(header, &config);
+    if ((cellar_extension_decode(header).flags & CELLAR_FLAG_CHECKED) == 0 ||
+        cellar_config_check(&config, NULL, NULL) != 0)
+        return CELLAR_NONE;
+    error = cellar_device_size(device, &size_bytes);
+    if (error == 0)
+        error = cellar_evidence_gather(device, header, config.bytes_per_cell, size_bytes / config.bytes_per_cell, false,
+                                       &evidence);
+    if (error != 0)
+        return error;
+    if (cellar_pick_disk(&evidence, &pick, NULL) != 0 || pick.record < 0)
+        return CELLAR_NONE;
+    *ret_state = pick.disk;
+    return 0;
+}
+
+/* The disk-sync state of the header. */
+static int decode_flushed(struct cellar_device *device, const unsigned char *header, struct cellar_state *ret_state)
+{
+    int error = find_recorded(device, header, ret_state), which;
+    struct cellar_slot slots[2];
+
+    if (error <= 0)
+        return error;
     for (int i = 0; i < 2; i++)
         slots[i] = cellar_slot_decode(header + cellar_slot_offset((enum cellar_slot_name)(CELLAR_DISK_1 + i)));
     which = cellar_slot_pick(&slots[0], &slots[1]);
@@ -38,7 +66,7 @@ static int read_header(struct cellar_device *device, const char *path, unsigned 
             nanosleep(&pause, NULL);
         error = cellar_device_read(device, header, CELLAR_HEADER_BYTES, 0);
         if (error == 0)
-            error = decode_flushed(header, ret_state);
+            error = decode_flushed(device, header, ret_state);
         if (error != CELLAR_ECORRUPT)
             break;
     }

@@ -3,6 +3,7 @@
 #include "image.h"
 #include "world.h"
 
+#include "cell/record.h"
 #include "format/format.h"
 #include "sum/sum_file.h"
 
@@ -90,7 +91,7 @@ static void check_file(struct run *run, struct cellar_sum_file *file, struct cel
 bool check_sums(struct world *world, const struct world_file *file, const unsigned char *bytes, uint64_t size_bytes,
                 bool died)
 {
-    int number = (int)(file - world->files), names[FOLDER_NAMES], which;
+    int number = (int)(file - world->files), names[FOLDER_NAMES];
     uint64_t failures = world->run->failures, flushed_bytes;
     struct cellar_sum_owner owner = {.identity = cellar_load_le32(bytes + CELLAR_AT_CHECKSUM_ID),
                                      .bytes_per_cell = world->run->config.bytes_per_cell,
@@ -98,14 +99,21 @@ bool check_sums(struct world *world, const struct world_file *file, const unsign
     struct image image = {.kind = &file->disk.kind}, store_image = image;
     struct cellar_sum_file *sums;
     struct cellar_device *store;
-    struct cellar_slot slots[2];
+    struct cellar_evidence evidence;
+    struct cellar_pick pick;
 
-    for (int i = 0; i < 2; i++)
-        slots[i] = cellar_slot_decode(bytes + cellar_slot_offset((enum cellar_slot_name)(CELLAR_DISK_1 + i)));
-    which = cellar_slot_pick(&slots[0], &slots[1]);
-    if (which < 0)
+    store_image.bytes = (unsigned char *)(uintptr_t)bytes; /* only read */
+    store_image.size_bytes = size_bytes;
+    store_image.incarnation = died ? file->disk.incarnation : simdisk_new_incarnation();
+    if (image_open(&store_image, &store) != 0)
+        abort();
+    if (cellar_evidence_gather(store, bytes, owner.bytes_per_cell, size_bytes / owner.bytes_per_cell, false,
+                               &evidence) != 0 ||
+        cellar_pick_disk(&evidence, &pick, NULL) != 0) {
+        cellar_device_close(store);
         return true; /* who opens it says so */
-    flushed_bytes = (uint64_t)slots[which].state.next_index * owner.bytes_per_cell;
+    }
+    flushed_bytes = (uint64_t)pick.disk.next_index * owner.bytes_per_cell;
     if (died)
         memcpy(names, world->folder->now, sizeof names);
     else
@@ -116,12 +124,9 @@ bool check_sums(struct world *world, const struct world_file *file, const unsign
         sums = find_file(world, &owner, &image, names, LEFT_DURABLE);
     if (sums == NULL) {
         fail(world->run, "the store's checksum file is gone", 0, owner.identity);
+        cellar_device_close(store);
         return false;
     }
-    store_image.bytes = (unsigned char *)(uintptr_t)bytes; /* only read */
-    store_image.size_bytes = size_bytes;
-    if (image_open(&store_image, &store) != 0)
-        abort();
     check_file(world->run, sums, store, flushed_bytes);
     cellar_device_close(store);
     cellar_sum_close(sums, false);

@@ -184,7 +184,7 @@ static void check(const struct world *world, const struct cellar_slot *slots)
         fail_msg("a refusal set the result");
     }
     verdict = judge_disk(world, slots, &disk);
-    result = cellar_pick_disk(slots, world->start, world->file_cells, &pick, &problem);
+    result = cellar_pick_disk(&evidence, &pick, &problem);
     compare(&verdict, result, &pick, &problem, slots);
 }
 

@@ -70,7 +70,7 @@ static void test_disk_pair_alone(void **state)
     (void)state;
     for (int broken = 0; broken < 2; broken++) {
         evidence.slots[CELLAR_DISK_1].valid = !broken;
-        assert_done(cellar_pick_disk(evidence.slots, START, FILE_CELLS, &pick, NULL));
+        assert_done(cellar_pick_disk(&evidence, &pick, NULL));
         assert_int_equal(pick.disk_in_force, broken);
         assert_int_equal(pick.process_in_force, -1);
         assert_int_equal(pick.repair, broken ? CELLAR_SLOT_DISK_1 : 0);

@@ -31,13 +31,15 @@ static void note_event(void *user, enum fault_call call, uint64_t offset, uint64
         watched->events[watched->event_count++] = (struct event){call, offset, length_bytes};
 }
 
-/* A new store in memory whose writes and syncs are written down from here on. */
+/* A new store in memory whose writes and syncs are written down from here on. Its flushes have two barriers;
+ * test_writer_checked.c has those of one. */
 static struct cellar_writer *watched_open(struct store_fixture *f, struct watched *watched)
 {
     struct cellar_writer_options options = store_options(f);
     struct cellar_config config = store_config(32, 5000);
     struct cellar_writer *writer = NULL;
 
+    options.two_barriers = true;
     *watched = (struct watched){.event_count = 0};
     assert_done(cellar_device_open_memory(NULL, 0, 1 << 20, &watched->fault.inner));
     assert_done(fault_device_open(&watched->fault, &watched->device));
