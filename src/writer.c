@@ -51,6 +51,7 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
 {
     writer->alloc = (struct cellar_alloc){
         .device = writer->ground->device,
+        .header = &writer->ground->header,
         .bytes_per_cell = writer->config.bytes_per_cell,
         .next_index = state->next_index,
         .ready_index = ready_index,
@@ -78,31 +79,15 @@ void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes
 
 /* ---- appending ---- */
 
-/* Failures of growth that change nothing: the writer goes on. Anything else came from a sync. */
-static bool is_harmless(int error)
-{
-    return error == CELLAR_EINDEXFULL || error == CELLAR_EWINDOW || error == -ENOMEM || error == -ENOTSUP ||
-           cellar_alloc_is_full(error);
-}
-
 static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret_first_index)
 {
-    struct cellar_header *header = &writer->ground->header;
-    bool grows = cell_count > writer->alloc.ready_index - writer->alloc.next_index, lost;
-    int error;
+    int error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
 
-    if (CELLAR_UNLIKELY(grows))
-        cellar_header_begin_growth(header);
-    error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
-    /* Growing has a sync in it. A file that was cut may have no header any more. */
-    lost = error != 0 && !is_harmless(error) && error != CELLAR_ECORRUPT;
-    if (CELLAR_UNLIKELY(grows))
-        cellar_header_end_growth(header, lost ? error : 0);
-    if (error == 0 || is_harmless(error))
+    if (error == 0 || cellar_alloc_is_harmless(error))
         return error;
-    if (lost) {
+    if (error != CELLAR_ECORRUPT) { /* a file that was cut may have no header any more */
         pthread_mutex_lock(&writer->flush_lock);
-        cellar_header_suspect(header);
+        cellar_header_restore_slots(&writer->ground->header);
         pthread_mutex_unlock(&writer->flush_lock);
     }
     return cellar_writer_poison(writer, error);
@@ -387,7 +372,9 @@ static int make_durable(struct cellar_writer *writer, const struct cellar_state 
     else if (error == 0)
         error = persist(writer, state);
     if (error == 0)
-        error = cellar_header_end_sync(header, state->next_index);
+        error = cellar_header_confirm(header, state->next_index);
+    if (error == 0)
+        error = cellar_header_end_sync(header);
     if (error != 0)
         return error;
     writer->synced_next = state->next_index;
@@ -438,7 +425,7 @@ int cellar_writer_override_version(struct cellar_writer *writer, uint32_t versio
     pthread_mutex_lock(&writer->flush_lock);
     error = cellar_header_store(&writer->ground->header, CELLAR_AT_VERSION, bytes, sizeof bytes);
     if (error == 0)
-        error = cellar_header_barrier(&writer->ground->header, CELLAR_HEADER_BYTES);
+        error = cellar_header_settle(&writer->ground->header);
     pthread_mutex_unlock(&writer->flush_lock);
     if (error != 0)
         return cellar_writer_poison(writer, error);
@@ -462,7 +449,7 @@ static int settle(struct cellar_writer *writer)
     int error;
 
     pthread_mutex_lock(&writer->flush_lock);
-    error = cellar_header_settle(&writer->ground->header);
+    error = cellar_header_end_records(&writer->ground->header);
     pthread_mutex_unlock(&writer->flush_lock);
     return error;
 }

@@ -127,6 +127,10 @@ static bool must_wait(const struct cellar_evidence *evidence, const struct cella
  *   - slots that are both on their way, or broken, and a record that is durable, or holds: then the record stays, and
  *     is durable before any slot changes.
  * What is stored last stays pending, which the next barrier ends.
+ * These barriers need no SYNCING of their own. A death in one that fails leaves cells that are clean, and not on the
+ * disk, only above disk sync's next; where the state is not whole nobody is promised those, and it is not whole for the
+ * next opening either. Where it is whole the slots differ because a flush did not end, so the file says SYNCING until
+ * step 5.
  */
 static int raise_disk(const struct cellar_writer *writer, const unsigned char found[CELLAR_HEADER_BYTES],
                       const struct cellar_evidence *evidence, const struct cellar_pick *pick)
@@ -178,7 +182,7 @@ static int store_marks(struct cellar_writer *writer, const unsigned char header[
     if (error == 0 && evidence->extension.confirmed_next != confirmed)
         error = cellar_header_store_word(to, CELLAR_AT_CONFIRMED, confirmed);
     if (error == 0)
-        error = cellar_header_store_flags(to, to->flags & ~passing);
+        error = cellar_header_change_flags(to, 0, passing);
     if (error == 0 && evidence->extension.boot_mark != to->incarnation)
         error = cellar_header_store_word(to, CELLAR_AT_BOOT_MARK, to->incarnation);
     return error;

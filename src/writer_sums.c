@@ -131,9 +131,9 @@ static int mark(struct cellar_writer *writer)
     pthread_mutex_lock(&writer->flush_lock);
     error = cellar_header_store(header, CELLAR_AT_CHECKSUM_ID, bytes, sizeof bytes);
     if (error == 0)
-        error = cellar_header_store_flags(header, header->flags | CELLAR_FLAG_CHECKSUMS);
+        error = cellar_header_change_flags(header, CELLAR_FLAG_CHECKSUMS, 0);
     if (error == 0)
-        error = cellar_header_barrier(header, CELLAR_HEADER_BYTES);
+        error = cellar_header_settle(header);
     pthread_mutex_unlock(&writer->flush_lock);
     return cellar_writer_poison(writer, error);
 }

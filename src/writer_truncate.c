@@ -18,7 +18,7 @@
 /* Tells the readers of a file that it is no store any more. A mark that fails changes nothing for anybody else. */
 static void retire(struct cellar_ground *ground)
 {
-    (void)!cellar_header_store_flags(&ground->header, ground->header.flags | CELLAR_FLAG_RETIRED);
+    (void)!cellar_header_change_flags(&ground->header, CELLAR_FLAG_RETIRED, 0);
 }
 
 /* The empty store, with a sums file of a new identity where this one has one; both hidden. */

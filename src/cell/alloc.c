@@ -13,6 +13,32 @@ uint32_t cellar_alloc_step_cells(uint64_t step_bytes, uint32_t bytes_per_cell)
     return cells > UINT32_MAX ? UINT32_MAX : (uint32_t)cells;
 }
 
+bool cellar_alloc_is_full(int error)
+{
+    return error == -ENOSPC || error == -EFBIG || error == -EDQUOT;
+}
+
+bool cellar_alloc_is_harmless(int error)
+{
+    return error == CELLAR_EINDEXFULL || error == CELLAR_EWINDOW || error == -ENOMEM || error == -ENOTSUP ||
+           cellar_alloc_is_full(error);
+}
+
+/* Growing has a sync in it. The header's stores may find the disk full, too, on a file system that copies on write. */
+static int grow_device(struct cellar_alloc *alloc, uint64_t from_bytes, uint64_t size_bytes)
+{
+    int error = 0, end_error = 0;
+
+    if (alloc->header != NULL)
+        error = cellar_header_begin_growth(alloc->header);
+    if (error != 0)
+        return error;
+    error = cellar_device_grow(alloc->device, from_bytes, size_bytes);
+    if (alloc->header != NULL)
+        end_error = cellar_header_end_growth(alloc->header, cellar_alloc_is_harmless(error) ? 0 : error);
+    return error != 0 ? error : end_error;
+}
+
 /* Allocates up to ready_index, the file as long as it was or up to there. */
 static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
 {
@@ -24,18 +50,13 @@ static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
     if (error == 0 && now_bytes < alloc->file_bytes)
         error = CELLAR_ECORRUPT; /* others cut the file: cells that were committed are gone */
     if (error == 0)
-        error = cellar_device_grow(alloc->device, from, size_bytes);
+        error = grow_device(alloc, from, size_bytes);
     if (error != 0)
         return error;
     alloc->ready_index = ready_index;
     if (size_bytes > alloc->file_bytes)
         alloc->file_bytes = size_bytes;
     return 0;
-}
-
-bool cellar_alloc_is_full(int error)
-{
-    return error == -ENOSPC || error == -EFBIG || error == -EDQUOT;
 }
 
 static int grow(struct cellar_alloc *alloc, uint32_t required_index)

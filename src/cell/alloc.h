@@ -7,12 +7,15 @@
 #ifndef CELLAR_CELL_ALLOC_H
 #define CELLAR_CELL_ALLOC_H
 
+#include "cell/header.h"
+
 #include <cellar/device.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct cellar_alloc {
     struct cellar_device *device;
+    struct cellar_header *header; /* of the store there, which says that a sync is under way; NULL: nothing does */
     uint32_t bytes_per_cell;
     uint32_t next_index;
     uint32_t ready_index; /* cells below this may be stored into */
@@ -24,6 +27,10 @@ struct cellar_alloc {
 
 /* True for the errors of a device that has no room: nothing happened, and less may fit. */
 bool cellar_alloc_is_full(int error);
+
+/* True for errors of a take after which the store is as it was. Any other came from a sync, or from a file that was
+ * cut. */
+bool cellar_alloc_is_harmless(int error);
 
 /* The cells of one step; at least one. */
 uint32_t cellar_alloc_step_cells(uint64_t step_bytes, uint32_t bytes_per_cell);

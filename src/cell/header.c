@@ -78,14 +78,18 @@ int cellar_header_open(struct cellar_header *header, struct cellar_device *devic
     header->compat = compat;
     if (pthread_mutex_init(&header->compat_lock, NULL) != 0)
         return -ENOMEM;
-    if (pthread_mutex_init(&header->sync_lock, NULL) == 0)
-        return 0;
+    if (pthread_mutex_init(&header->sync_lock, NULL) == 0) {
+        if (pthread_mutex_init(&header->flags_lock, NULL) == 0)
+            return 0;
+        pthread_mutex_destroy(&header->sync_lock);
+    }
     pthread_mutex_destroy(&header->compat_lock);
     return -ENOMEM;
 }
 
 void cellar_header_close(struct cellar_header *header)
 {
+    pthread_mutex_destroy(&header->flags_lock);
     pthread_mutex_destroy(&header->sync_lock);
     pthread_mutex_destroy(&header->compat_lock);
 }
@@ -205,12 +209,23 @@ static int put_flags(struct cellar_header *header, uint32_t flags)
     return cellar_header_store(header, CELLAR_AT_FLAGS, bytes, sizeof bytes);
 }
 
-int cellar_header_store_flags(struct cellar_header *header, uint32_t flags)
+/* Under flags_lock. */
+static int store_flags(struct cellar_header *header, uint32_t flags)
 {
     int error = flags != header->flags ? put_flags(header, flags) : 0;
 
     if (error == 0)
         header->flags = flags;
+    return error;
+}
+
+int cellar_header_change_flags(struct cellar_header *header, uint32_t set, uint32_t clear)
+{
+    int error;
+
+    pthread_mutex_lock(&header->flags_lock);
+    error = store_flags(header, (header->flags | set) & ~clear);
+    pthread_mutex_unlock(&header->flags_lock);
     return error;
 }
 
@@ -224,30 +239,53 @@ int cellar_header_store_word(struct cellar_header *header, uint64_t offset, uint
 
 int cellar_header_touch(struct cellar_header *header)
 {
-    return put_flags(header, header->flags);
+    int error;
+
+    pthread_mutex_lock(&header->flags_lock);
+    error = put_flags(header, header->flags);
+    pthread_mutex_unlock(&header->flags_lock);
+    return error;
 }
 
-void cellar_header_suspect(struct cellar_header *header)
+/* Its own failure is nobody's business any more. */
+static void suspect(struct cellar_header *header)
 {
+    pthread_mutex_lock(&header->flags_lock);
     header->flags |= CELLAR_FLAG_SUSPECT;
-    (void)!cellar_header_touch(header);
-    cellar_header_restore_slots(header);
+    (void)!put_flags(header, header->flags);
+    pthread_mutex_unlock(&header->flags_lock);
 }
 
 int cellar_header_begin_sync(struct cellar_header *header)
 {
+    int error;
+
     if (header->incarnation == 0 || !header->through_cache)
         return 0;
-    return cellar_header_store_flags(header, header->flags | CELLAR_FLAG_SYNCING);
+    pthread_mutex_lock(&header->flags_lock);
+    error = store_flags(header, header->flags | CELLAR_FLAG_SYNCING);
+    if (error == 0)
+        header->syncs++;
+    pthread_mutex_unlock(&header->flags_lock);
+    return error;
 }
 
-int cellar_header_end_sync(struct cellar_header *header, uint32_t confirmed_next)
+int cellar_header_end_sync(struct cellar_header *header)
 {
     int error = 0;
 
-    if (header->incarnation != 0)
-        error = cellar_header_store_word(header, CELLAR_AT_CONFIRMED, confirmed_next);
-    return error != 0 ? error : cellar_header_store_flags(header, header->flags & ~(uint32_t)CELLAR_FLAG_SYNCING);
+    pthread_mutex_lock(&header->flags_lock);
+    if (header->syncs > 0)
+        header->syncs--;
+    if (header->syncs == 0)
+        error = store_flags(header, header->flags & ~(uint32_t)CELLAR_FLAG_SYNCING);
+    pthread_mutex_unlock(&header->flags_lock);
+    return error;
+}
+
+int cellar_header_confirm(struct cellar_header *header, uint32_t confirmed_next)
+{
+    return header->incarnation != 0 ? cellar_header_store_word(header, CELLAR_AT_CONFIRMED, confirmed_next) : 0;
 }
 
 /* The first error stays. */
@@ -264,20 +302,30 @@ static int settle_sync(struct cellar_header *header, int error)
     pthread_mutex_lock(&header->sync_lock);
     error = keep_error(header, error);
     pthread_mutex_unlock(&header->sync_lock);
-    if (error != 0)
-        cellar_header_suspect(header);
+    if (error != 0) {
+        suspect(header);
+        cellar_header_restore_slots(header);
+    }
     return error;
 }
 
-void cellar_header_begin_growth(struct cellar_header *header)
+int cellar_header_begin_growth(struct cellar_header *header)
 {
-    pthread_mutex_lock(&header->sync_lock);
+    int error = cellar_header_begin_sync(header);
+
+    if (error == 0)
+        pthread_mutex_lock(&header->sync_lock);
+    return error;
 }
 
-void cellar_header_end_growth(struct cellar_header *header, int error)
+int cellar_header_end_growth(struct cellar_header *header, int error)
 {
     (void)keep_error(header, error);
     pthread_mutex_unlock(&header->sync_lock);
+    if (error == 0)
+        return cellar_header_end_sync(header);
+    suspect(header);
+    return 0;
 }
 
 int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes)
@@ -288,6 +336,15 @@ int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes)
     if (error == 0)
         header->disk_pending = false;
     return error;
+}
+
+int cellar_header_settle(struct cellar_header *header)
+{
+    int error = cellar_header_begin_sync(header);
+
+    if (error == 0)
+        error = cellar_header_barrier(header, CELLAR_HEADER_BYTES);
+    return error == 0 ? cellar_header_end_sync(header) : error;
 }
 
 /*

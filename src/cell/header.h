@@ -17,14 +17,18 @@ struct cellar_header {
     pthread_mutex_t compat_lock; /* that lock is one for all threads of a handle */
     pthread_mutex_t sync_lock;   /* over sync_error; held by who grows */
     int sync_error;              /* of the first sync that failed, or 0 */
+    pthread_mutex_t flags_lock;  /* over flags and syncs; taken last */
     /* A writer's. */
-    uint64_t incarnation;     /* the device's, as the mark says it; 0: it can't tell, no marks are kept */
-    bool through_cache;       /* a failed sync may lose what was written: no file past the kernel's page cache */
-    uint32_t flags;           /* as they stand in the file; under the writer's flush lock */
-    bool disk_pending;        /* a disk-sync slot may not be durable; under the same lock */
+    uint64_t incarnation; /* the device's, as the mark says it; 0: it can't tell, no marks are kept */
+    bool through_cache;   /* a failed sync may lose what was written: no file past the kernel's page cache */
+    uint32_t flags;       /* as they stand in the file */
+    unsigned syncs;       /* so many are under way: a flush, and growth beside it */
+    /* Under the writer's flush lock. */
+    bool disk_pending;        /* a disk-sync slot may not be durable */
     struct cellar_state disk; /* of the disk-sync slots, as they were stored last */
     bool slots_true;          /* they do, and that state is durable */
     bool checked;             /* flushes of few cells leave a record and have one barrier */
+    bool has_records;         /* CHECKED is set */
     bool record_ready;        /* a record may be stored: none of the writer before is needed any more */
     int record_place;         /* of the next record: the last flush, if it left one, left it in the other */
 };
@@ -83,37 +87,42 @@ int cellar_header_drop_record(struct cellar_header *header, int place);
 int cellar_header_drop_records(struct cellar_header *header);
 
 /* Makes the slots durable that a checked flush left pending, and drops the records. Under the writer's flush lock. */
-int cellar_header_settle(struct cellar_header *header);
+int cellar_header_end_records(struct cellar_header *header);
 
 /* Makes the header and what follows it up to end_bytes durable. A failure leaves the mark SUSPECT, and all later ones
  * fail with it. Under the writer's flush lock. */
 int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes);
 
 /*
- * Around growing, which syncs beside a barrier on another thread. Of two syncs of one file at the same time the system
- * may tell one alone of pages that both have lost; so a barrier holds only when who grows has said what came of it.
- * error: of a sync, or 0.
+ * Around every sync of the file while a writer has it open: between the two the file says SYNCING. A process may die
+ * when a sync has failed, its pages are clean, and nobody has stored SUSPECT; what the next writer finds must not look
+ * as if it were dirty still, or durable. Any thread. begin fails: there is none to be ended. end: the sync went well;
+ * after one that failed SYNCING stays.
  */
-void cellar_header_begin_growth(struct cellar_header *header);
-void cellar_header_end_growth(struct cellar_header *header, int error);
-
-/* Around what cellar_header_barrier and persist do for one flush: says in the file that a sync is under way, and that
- * cells below confirmed_next are durable. */
 int cellar_header_begin_sync(struct cellar_header *header);
-int cellar_header_end_sync(struct cellar_header *header, uint32_t confirmed_next);
+int cellar_header_end_sync(struct cellar_header *header);
+
+/* Around growing, which syncs beside a barrier on another thread: begin_sync and end_sync, and more. Of two syncs of
+ * one file at the same time the system may tell one alone of pages that both have lost; so a barrier holds only when
+ * who grows has said what came of it. error: of a sync, which leaves the mark SUSPECT, or 0. */
+int cellar_header_begin_growth(struct cellar_header *header);
+int cellar_header_end_growth(struct cellar_header *header, int error);
+
+/* Says in the file that cells below confirmed_next are durable. Within the flush that made them so. */
+int cellar_header_confirm(struct cellar_header *header, uint32_t confirmed_next);
+
+/* Makes what was stored into the header durable: begin_sync, a barrier, end_sync. Under the writer's flush lock. */
+int cellar_header_settle(struct cellar_header *header);
 
 /* Stores the flags as they are: the header's page is dirty, and the next barrier makes all of it durable. After a
  * failed sync it may be clean though it is not on the disk. */
 int cellar_header_touch(struct cellar_header *header);
 
-/* Stores the mark SUSPECT: a sync failed, or may have. Its own failure is nobody's business any more. */
-void cellar_header_suspect(struct cellar_header *header);
-
 /* Writes one slot as it is. */
 int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot);
 
-/* Fields of the extension bytes. */
-int cellar_header_store_flags(struct cellar_header *header, uint32_t flags);
+/* Fields of the extension bytes. Flags are changed by any thread. */
+int cellar_header_change_flags(struct cellar_header *header, uint32_t set, uint32_t clear);
 int cellar_header_store_word(struct cellar_header *header, uint64_t offset, uint64_t word);
 
 /* The flags of the extension bytes now. */

@@ -9,7 +9,8 @@ void cellar_header_start_records(struct cellar_header *header, bool wanted, cons
     header->disk = *disk;
     header->slots_true = false;
     header->checked = wanted && header->incarnation != 0 && header->through_cache && !header->compat;
-    header->record_ready = (header->flags & CELLAR_FLAG_CHECKED) == 0;
+    header->has_records = (header->flags & CELLAR_FLAG_CHECKED) != 0;
+    header->record_ready = !header->has_records;
     header->record_place = 0;
 }
 
@@ -24,12 +25,13 @@ int cellar_header_drop_records(struct cellar_header *header)
 {
     int error = 0;
 
-    if ((header->flags & CELLAR_FLAG_CHECKED) == 0)
+    if (!header->has_records)
         return 0;
     for (int place = 0; place < CELLAR_RECORD_COUNT && error == 0; place++)
         error = cellar_header_drop_record(header, place);
     if (error == 0)
-        error = cellar_header_store_flags(header, header->flags & ~(uint32_t)CELLAR_FLAG_CHECKED);
+        error = cellar_header_change_flags(header, 0, CELLAR_FLAG_CHECKED);
+    header->has_records = error != 0;
     header->record_ready = error == 0;
     return error;
 }
@@ -57,7 +59,7 @@ static int store_slots(struct cellar_header *header, const struct cellar_state *
 
 void cellar_header_restore_slots(struct cellar_header *header)
 {
-    if ((header->flags & CELLAR_FLAG_CHECKED) != 0 && header->slots_true && header->disk_pending)
+    if (header->has_records && header->slots_true && header->disk_pending)
         (void)!store_slots(header, &header->disk);
 }
 
@@ -78,8 +80,9 @@ int cellar_header_persist_checked(struct cellar_header *header, uint32_t bytes_p
     int error = hash_cells(header, bytes_per_cell, &record);
 
     if (error == 0)
-        error = cellar_header_store_flags(header, header->flags | CELLAR_FLAG_CHECKED);
+        error = cellar_header_change_flags(header, CELLAR_FLAG_CHECKED, 0);
     if (error == 0) {
+        header->has_records = true;
         cellar_record_encode(&record, bytes);
         error = cellar_header_store(header, cellar_record_offset(header->record_place), bytes, sizeof bytes);
     }
@@ -91,12 +94,12 @@ int cellar_header_persist_checked(struct cellar_header *header, uint32_t bytes_p
     return store_slots(header, state);
 }
 
-int cellar_header_settle(struct cellar_header *header)
+int cellar_header_end_records(struct cellar_header *header)
 {
     int error;
 
-    if ((header->flags & CELLAR_FLAG_CHECKED) == 0)
+    if (!header->has_records)
         return 0;
-    error = cellar_header_barrier(header, CELLAR_HEADER_BYTES);
+    error = cellar_header_settle(header);
     return error == 0 ? cellar_header_drop_records(header) : error;
 }

@@ -24,6 +24,8 @@ P1 = "    error = store_slot(header, CELLAR_PROCESS_1, slot);\n"
 BIND = ("    if (error == 0 && header->incarnation != 0)\n"
         "        error = cellar_header_store(header, CELLAR_AT_BINDING, slot + CELLAR_SLOT_AT_KEYED_HASH, "
         "sizeof(uint64_t));\n")
+BEGIN_SYNC = "    int error = cellar_header_begin_sync(header);\n\n    if (error == 0)\n"
+BEGIN_NONE = "    int error = 0;\n\n    if (error == 0)\n"
 CELLS = "    error = cellar_cells_commit(&writer->ground->cells);\n    if (error == 0)\n        error = "
 PUBLISH = "cellar_header_publish(&writer->ground->header, &state, &writer->key);\n"
 
@@ -67,7 +69,11 @@ MUTANTS = (
      "    int error = 0 * cellar_device_sync(header->device, 0, end_bytes);\n"),
     ("SUSPECT not stored", "failing-large:6", "src/cell/header.c", "    header->flags |= CELLAR_FLAG_SUSPECT;\n", ""),
     ("SYNCING not stored", "failing-large:56", "src/cell/header.c",
-     "    return cellar_header_store_flags(header, header->flags | CELLAR_FLAG_SYNCING);", "    return 0;"),
+     "    error = store_flags(header, header->flags | CELLAR_FLAG_SYNCING);", "    error = 0;"),
+    ("SYNCING not stored where the file grows", "failing-syncs", "src/cell/header.c",
+     BEGIN_SYNC + "        pthread_mutex_lock(", BEGIN_NONE + "        pthread_mutex_lock("),
+    ("SYNCING not stored around a version", "failing-syncs", "src/cell/header.c",
+     BEGIN_SYNC + "        error = cellar_header_barrier(", BEGIN_NONE + "        error = cellar_header_barrier("),
     ("SUSPECT ignored", "failing:3", "src/cell/header_pick.c",
      "    bool suspect = (evidence->extension.flags & CELLAR_FLAG_SUSPECT) != 0;", "    bool suspect = false;"),
     ("clean header before a barrier", "failing-unmarked:37", "src/writer_recover.c",
@@ -104,7 +110,7 @@ MUTANTS = (
      "(uint64_t)alloc->ready_index * alloc->bytes_per_cell;",
      "(uint64_t)(alloc->ready_index - 1) * alloc->bytes_per_cell;"),
     ("version not synced", "window", "src/writer.c",
-     "        error = cellar_header_barrier(&writer->ground->header, CELLAR_HEADER_BYTES);", "        error = 0;"),
+     "        error = cellar_header_settle(&writer->ground->header);", "        error = 0;"),
     ("new store not synced", "path", "src/writer_file.c",
      "        error = cellar_device_sync(ground->device, 0, file_bytes);", "        error = 0;"),
     ("name of an empty store not made durable", "path-pages:20", "src/writer_open.c",

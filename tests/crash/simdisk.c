@@ -407,6 +407,17 @@ static ssize_t disk_write(void *state, uint64_t token, const struct iovec *parts
     return (ssize_t)length_bytes;
 }
 
+/* Whether this sync is the one that fails: what it was about is clean then, and not on the disk. */
+static bool fails(struct simdisk *disk, uint64_t offset, uint64_t length_bytes)
+{
+    if (disk->fail_sync == 0 || --disk->fail_sync > 0)
+        return false;
+    trace("    sync of %" PRIu64 " bytes at %" PRIu64 " fails", length_bytes, offset);
+    lose_range(disk, offset, offset + length_bytes);
+    notify(disk, SIMDISK_LOST);
+    return true;
+}
+
 static int disk_sync(void *state, uint64_t token, uint64_t offset, uint64_t length_bytes)
 {
     struct simdisk *disk = state;
@@ -414,12 +425,8 @@ static int disk_sync(void *state, uint64_t token, uint64_t offset, uint64_t leng
     (void)token;
     simdisk_notice(disk);
     notify(disk, SIMDISK_BARRIER);
-    if (disk->fail_sync > 0 && --disk->fail_sync == 0) {
-        trace("    sync of %" PRIu64 " bytes at %" PRIu64 " fails", length_bytes, offset);
-        lose_range(disk, offset, offset + length_bytes);
-        notify(disk, SIMDISK_LOST);
+    if (fails(disk, offset, length_bytes))
         return -EIO;
-    }
     trace("    sync of %" PRIu64 " bytes at %" PRIu64, length_bytes, offset);
     if (!disk->kind.syncs_nothing)
         make_durable(disk, offset, offset + length_bytes);
@@ -447,6 +454,7 @@ static int disk_grow(void *state, uint64_t token, uint64_t allocate_from, uint64
 {
     struct simdisk *disk = state;
     uint32_t block_bytes = disk->kind.block_bytes;
+    uint64_t before_bytes;
 
     (void)token;
     size_bytes = (size_bytes + block_bytes - 1) / block_bytes * block_bytes;
@@ -460,8 +468,13 @@ static int disk_grow(void *state, uint64_t token, uint64_t allocate_from, uint64
     if (size_bytes <= simdisk_size(disk))
         return 0;
     trace("    grows to %" PRIu64, size_bytes);
+    before_bytes = simdisk_size(disk);
     set_size(disk, size_bytes);
     notify(disk, SIMDISK_BARRIER);
+    if (disk->kind.grow_syncs && fails(disk, 0, disk->kind.capacity_bytes)) {
+        set_size(disk, before_bytes);
+        return -EIO;
+    }
     if (!disk->kind.grows_nothing) {
         disk->sizes[0] = size_bytes;
         disk->size_count = 1;

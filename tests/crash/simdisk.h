@@ -60,6 +60,7 @@ struct simdisk_kind {
     bool zeroes; /* growing zeroes what it allocates, which the contract allows */
     /* Lies, to see that the test notices them. */
     bool syncs_nothing, grows_nothing;
+    bool grow_syncs; /* growing is a sync of all that was written, too, and can fail as one */
 };
 
 enum simdisk_event {

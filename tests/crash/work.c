@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SMALL_MAX = 200, LARGE_MAX = 70000, SECOND_BUDGET = 40 };
+enum { SMALL_MAX = 200, LARGE_MAX = 70000, SECOND_BUDGET = 40, GROWING_BYTES = 1200 /* more than a resize step */ };
 
 static unsigned char random_bytes[LARGE_MAX];
 
@@ -315,6 +315,19 @@ static void close_and_open(struct world *world)
     world_open(world, true);
 }
 
+/* A sync has failed, which gave this error. */
+static void go_on_after_failure(struct world *world, int error)
+{
+    if (error != -EIO || cellar_writer_flush(world->writer) != -EIO || cellar_writer_commit(world->writer) != -EIO)
+        fail(world->run, "a failed sync does not poison", error, 0);
+    world_lose_power(world, 0);
+    if (random_once_in(&world->random, 2))
+        simdisk_evict(disk_of(world));
+    world->run->doing = "what follows a failed sync";
+    world_lose_power(world, 0);
+    reopen(world);
+}
+
 /* A flush that fails at one of its barriers: whatever comes after, what was flushed before is there. */
 static void flush_failing(struct world *world)
 {
@@ -335,23 +348,48 @@ static void flush_failing(struct world *world)
             flushed(world);
         return;
     }
-    if (error != -EIO || cellar_writer_flush(world->writer) != -EIO || cellar_writer_commit(world->writer) != -EIO)
-        fail(world->run, "a failed sync does not poison", error, 0);
     committed(model);
-    world_lose_power(world, 0);
-    if (random_once_in(&world->random, 2))
-        simdisk_evict(disk);
-    world->run->doing = "what follows a failed sync";
-    world_lose_power(world, 0);
-    reopen(world);
+    go_on_after_failure(world, error);
+}
+
+static uint32_t draw_version(struct world *world)
+{
+    return random_below(&world->random, 1000);
+}
+
+/* The sync of a growth that fails, or that of a version. */
+static void sync_failing(struct world *world)
+{
+    struct model *model = model_of(world);
+    struct simdisk *disk = disk_of(world);
+    uint32_t index;
+    int error;
+
+    model->suspect = true;
+    disk->fail_sync = 1;
+    if (model->new_version != model->version || random_once_in(&world->random, 2)) {
+        error = cellar_writer_append_bytes(world->writer, random_bytes, GROWING_BYTES, &index);
+    } else {
+        model->new_version = draw_version(world);
+        error = cellar_writer_override_version(world->writer, model->new_version);
+    }
+    if (disk->fail_sync == 0) {
+        go_on_after_failure(world, error);
+        return;
+    }
+    disk->fail_sync = 0; /* it had no room to grow */
+    model->suspect = false;
+    expect(world, error);
 }
 
 static void flush_or_fail(struct world *world)
 {
-    if (world->run->mode->failing && random_once_in(&world->random, 2))
-        flush_failing(world);
-    else
+    if (!world->run->mode->failing || !random_once_in(&world->random, 2))
         flush(world);
+    else if (world->run->mode->every_sync)
+        sync_failing(world);
+    else
+        flush_failing(world);
 }
 
 static void override_version(struct world *world)
@@ -360,7 +398,7 @@ static void override_version(struct world *world)
 
     if (model->new_version != model->version)
         return; /* a crash left the change in doubt */
-    model->new_version = random_below(&world->random, 1000);
+    model->new_version = draw_version(world);
     if (expect(world, cellar_writer_override_version(world->writer, model->new_version)))
         model->version = model->new_version;
     world_lose_power(world, 0);

@@ -57,9 +57,10 @@ struct mode {
     bool by_path; /* in a simulated folder (folder.c), else on a device */
     enum cellar_device_choice choice;
     bool compat;
-    bool failing; /* every other flush fails */
-    bool large;   /* values of several chunks */
-    bool sums;    /* with checksums */
+    bool failing;    /* every other flush fails */
+    bool every_sync; /* with failing: not flushes alone, all that syncs */
+    bool large;      /* values of several chunks */
+    bool sums;       /* with checksums */
 };
 
 /* One run: a mode and a seed. */

@@ -118,7 +118,8 @@ static void test_announces_a_sync(void **state)
         assert_done(cellar_header_begin_sync(&stage->header));
         assert_int_equal(stage->header.flags, expected);
         assert_int_equal(flags_in_file(stage), expected);
-        assert_done(cellar_header_end_sync(&stage->header, 4711));
+        assert_done(cellar_header_confirm(&stage->header, 4711));
+        assert_done(cellar_header_end_sync(&stage->header));
         assert_int_equal(stage->header.flags, flags);
         assert_int_equal(flags_in_file(stage), flags);
         assert_int_equal(cellar_load_le64(stage->bytes + CELLAR_AT_CONFIRMED), rows[i / 2].incarnation != 0 ? 4711 : 0);
@@ -138,12 +139,52 @@ static void test_marks_that_fail(void **state)
     assert_int_equal(stage->header.flags, 0);
     assert_done(cellar_header_begin_sync(&stage->header));
     fault_fail(&stage->fault, FAULT_WRITE, 1, 1, -EIO);
-    assert_result(cellar_header_end_sync(&stage->header, 5), -EIO);
+    assert_result(cellar_header_confirm(&stage->header, 5), -EIO);
+    fault_fail(&stage->fault, FAULT_WRITE, 1, 1, -EIO);
+    assert_result(cellar_header_end_sync(&stage->header), -EIO);
     assert_int_equal(stage->header.flags, CELLAR_FLAG_SYNCING);
-    fault_fail(&stage->fault, FAULT_WRITE, 2, 1, -EIO);
-    assert_result(cellar_header_end_sync(&stage->header, 5), -EIO);
     assert_int_equal(flags_in_file(stage), CELLAR_FLAG_SYNCING);
-    assert_done(cellar_header_end_sync(&stage->header, 5));
+    assert_done(cellar_header_end_sync(&stage->header));
+    assert_int_equal(flags_in_file(stage), 0);
+    fault_fail(&stage->fault, FAULT_WRITE, 1, 1, -EIO); /* no growth is begun that the file does not tell of */
+    assert_result(cellar_header_begin_growth(&stage->header), -EIO);
+    assert_done(cellar_header_begin_growth(&stage->header));
+    assert_int_equal(flags_in_file(stage), CELLAR_FLAG_SYNCING);
+    assert_done(cellar_header_end_growth(&stage->header, 0));
+    assert_int_equal(flags_in_file(stage), 0);
+    close_stage(stage);
+}
+
+/* The file says SYNCING until the last of those that run beside each other has ended, in whatever order. */
+static void test_syncs_beside_each_other(void **state)
+{
+    (void)state;
+    for (int first = 0; first < 2; first++) {
+        struct stage *stage = open_stage(true, false);
+
+        cellar_header_start_marks(&stage->header, 1, CELLAR_FLAG_RETIRED);
+        assert_done(cellar_header_begin_sync(&stage->header));
+        assert_done(cellar_header_begin_growth(&stage->header));
+        assert_done(first == 0 ? cellar_header_end_sync(&stage->header) : cellar_header_end_growth(&stage->header, 0));
+        assert_int_equal(flags_in_file(stage), CELLAR_FLAG_RETIRED | CELLAR_FLAG_SYNCING);
+        assert_done(first != 0 ? cellar_header_end_sync(&stage->header) : cellar_header_end_growth(&stage->header, 0));
+        assert_int_equal(flags_in_file(stage), CELLAR_FLAG_RETIRED);
+        close_stage(stage);
+    }
+}
+
+/* A growth that fails leaves both marks, and no barrier after it holds. */
+static void test_growth_that_fails(void **state)
+{
+    struct stage *stage = open_stage(true, false);
+
+    (void)state;
+    cellar_header_start_marks(&stage->header, 1, 0);
+    assert_done(cellar_header_begin_growth(&stage->header));
+    assert_done(cellar_header_end_growth(&stage->header, -EIO));
+    assert_int_equal(flags_in_file(stage), CELLAR_FLAG_SUSPECT | CELLAR_FLAG_SYNCING);
+    assert_result(cellar_header_settle(&stage->header), -EIO);
+    assert_int_equal(flags_in_file(stage), CELLAR_FLAG_SUSPECT | CELLAR_FLAG_SYNCING);
     close_stage(stage);
 }
 
@@ -302,10 +343,16 @@ static void test_compat_lock_of_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_locks_of_a_header), cmocka_unit_test(test_starts_as_told),
-        cmocka_unit_test(test_announces_a_sync),  cmocka_unit_test(test_marks_that_fail),
-        cmocka_unit_test(test_binding),           cmocka_unit_test(test_barrier),
-        cmocka_unit_test(test_persist),           cmocka_unit_test(test_compat_lock_of_threads),
+        cmocka_unit_test(test_locks_of_a_header),
+        cmocka_unit_test(test_starts_as_told),
+        cmocka_unit_test(test_announces_a_sync),
+        cmocka_unit_test(test_marks_that_fail),
+        cmocka_unit_test(test_syncs_beside_each_other),
+        cmocka_unit_test(test_growth_that_fails),
+        cmocka_unit_test(test_binding),
+        cmocka_unit_test(test_barrier),
+        cmocka_unit_test(test_persist),
+        cmocka_unit_test(test_compat_lock_of_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,7 +73,8 @@ static void test_order_of_writes(void **state)
                                              {FAULT_WRITE, 192, 4}, {FAULT_SYNC, 0, 416},  {FAULT_WRITE, 32, 32},
                                              {FAULT_SYNC, 32, 32},  {FAULT_WRITE, 64, 32}, {FAULT_WRITE, 248, 8},
                                              {FAULT_WRITE, 192, 4}};
-    static const struct event version[] = {{FAULT_WRITE, 28, 4}, {FAULT_SYNC, 0, 256}};
+    static const struct event version[] = {
+        {FAULT_WRITE, 28, 4}, {FAULT_WRITE, 192, 4}, {FAULT_SYNC, 0, 256}, {FAULT_WRITE, 192, 4}};
     struct store_fixture *f = *state;
     struct watched watched;
     struct cellar_writer *writer = watched_open(f, &watched);
@@ -131,6 +132,64 @@ static void test_cost_with_a_window(void **state)
     assert_int_equal(fault_calls(&watched.fault, FAULT_ALL_BITS), calls + 4);
     store_close(writer);
     cellar_device_close(watched.device);
+}
+
+/* ---- a sync that is under way ---- */
+
+struct sync_watch {
+    const unsigned char *bytes; /* of the store */
+    int calls[FAULT_CALL_COUNT], untold;
+};
+
+/* A call that syncs, or may, while the file does not say so. */
+static void watch_sync(void *user, enum fault_call call, uint64_t offset, uint64_t length_bytes)
+{
+    struct sync_watch *watch = user;
+
+    (void)offset;
+    (void)length_bytes;
+    watch->calls[call]++;
+    if ((call == FAULT_SYNC || call == FAULT_GROW) &&
+        (cellar_load_le32(watch->bytes + CELLAR_AT_FLAGS) & CELLAR_FLAG_SYNCING) == 0)
+        watch->untold++;
+}
+
+/* Whoever dies in one leaves the flag to the next writer, whatever the sync was for. */
+static void test_every_sync_is_told(void **state)
+{
+    struct store_fixture *f = *state;
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_config config = store_config(32, 5000);
+    struct fault_device fault = {.keep_inner = false};
+    struct sync_watch watch = {.untold = 0};
+    struct cellar_writer *writer = NULL;
+    struct cellar_device *device;
+    uint64_t capacity_bytes;
+    void *base;
+
+    options.two_barriers = true;
+    options.initial_cells = 10;
+    options.resize_step_bytes = 640;
+    assert_done(cellar_device_open_memory(NULL, 0, 1 << 20, &fault.inner));
+    assert_done(fault_device_open(&fault, &device));
+    assert_done(cellar_writer_create_on(device, &config, &options, &writer));
+    assert_done(cellar_device_window(fault.inner, 1 << 20, true, &base, &capacity_bytes));
+    watch.bytes = base;
+    fault.before_user = &watch;
+    fault.before = watch_sync;
+    store_append(writer, 50);
+    assert_int_equal(watch.calls[FAULT_GROW], 1);
+    assert_done(cellar_writer_override_version(writer, 8));
+    assert_int_equal(watch.calls[FAULT_SYNC], 1);
+    assert_done(cellar_writer_flush(writer));
+    assert_int_equal(watch.calls[FAULT_SYNC], 3);
+    assert_int_equal(watch.untold, 0);
+    assert_int_equal(cellar_load_le32(watch.bytes + CELLAR_AT_FLAGS), 0);
+    fault_fail(&fault, FAULT_GROW, 1, 1, -ENOSPC); /* nothing was lost */
+    store_append(writer, 50);
+    assert_int_equal(cellar_load_le32(watch.bytes + CELLAR_AT_FLAGS), 0);
+    store_close(writer);
+    cellar_device_close(device);
 }
 
 /* What is not committed is not flushed by flush_committed. */
@@ -392,6 +451,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_ON(test_order_of_writes, STORE_MEMORY_PAGES),
+        STORE_ON(test_every_sync_is_told, STORE_MEMORY_MAPPED),
+        STORE_ON(test_every_sync_is_told, STORE_MEMORY_PAGES),
         STORE_ON(test_cost_with_a_window, STORE_MEMORY_MAPPED),
         STORE_ON_ALL(test_flush_committed),
         STORE_ON(test_flushes_share_a_barrier, STORE_MEMORY_MAPPED),
