@@ -187,6 +187,17 @@ void cellar_reader_disable_process_sync(struct cellar_reader *reader)
     reader->floor_next = 0;
 }
 
+/* A writer that died in a truncate may have left no mark: the new store has the name all the same. */
+static int check_name(struct cellar_reader *reader)
+{
+    int error = cellar_file_check_name(reader->ground.device, reader->real_path);
+
+    if (error == CELLAR_NONE)
+        return cellar_diagnose(&reader->diagnostic, CELLAR_ERETIRED, reader->path, CELLAR_OFFSET_NONE,
+                               "another file is in the store's place, open it again");
+    return error;
+}
+
 static int check(struct cellar_reader *reader)
 {
     uint64_t file_bytes;
@@ -202,7 +213,8 @@ static int check(struct cellar_reader *reader)
                                "found the end of the file, expected cells up to next index %" PRIu32
                                ": the file was cut",
                                reader->state.next_index);
-    return check_retired(reader);
+    error = check_retired(reader);
+    return error == 0 && reader->real_path != NULL ? check_name(reader) : error;
 }
 
 int cellar_reader_check(struct cellar_reader *reader)
@@ -218,6 +230,7 @@ static void free_reader(struct cellar_reader *reader, bool forked)
     cellar_sum_close(reader->sums, forked);
     cellar_fork_page_close(reader->fork_page);
     free(reader->path);
+    free(reader->real_path);
     free(reader);
 }
 
@@ -357,6 +370,8 @@ static int open_as(struct cellar_reader *reader, const struct cellar_reader_opti
     error = adopt(reader, options, kind != CELLAR_FILE_MAPPED || options->device == CELLAR_DEVICE_MAPPED);
     if (error == CELLAR_ERETIRED)
         error = -ESTALE; /* replaced between our open and now: the path names the new store */
+    if (error == 0 && (reader->real_path = realpath(reader->path, NULL)) == NULL && errno == ENOMEM)
+        error = -ENOMEM; /* where it can't be told, check looks at no name */
     if (error != 0) {
         cellar_ground_close(&reader->ground, false);
         cellar_sum_close(reader->sums, false);

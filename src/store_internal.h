@@ -77,7 +77,8 @@ struct cellar_writer {
 
 struct cellar_reader {
     struct cellar_ground ground;
-    char *path;
+    char *path;      /* as given; NULL on a device of the caller's */
+    char *real_path; /* absolute, without links: what truncate renames over; NULL: none, or it can't be told */
     struct cellar_fork_page *fork_page;
     struct cellar_config config;
     struct cellar_key key;

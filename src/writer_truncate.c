@@ -5,7 +5,8 @@
  * exchanged, and the old file goes if it is the one that this writer has open. What could go wrong:
  *   - the store was moved, or another one was put under its name: nothing is replaced, -ESTALE;
  *   - a crash before the exchange: the old store, and a leftover under the hidden name;
- *   - a crash after it: the new store; readers of the old file that miss the RETIRED mark stay with what they have;
+ *   - a crash after it: the new store; readers of the old file that miss the RETIRED mark stay with what they have, and
+ *     cellar_reader_check tells them by the name;
  *   - an opener that waits for the old file's lock gets it and finds that the path names another file by now.
  */
 #include "device/file.h"

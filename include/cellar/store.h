@@ -376,7 +376,7 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_reader_refresh(struct cellar_reader *rea
 
 /* Asks the system whether the file is still as long as the reader's snapshot needs (CELLAR_ECORRUPT: others cut it;
  * through the window, cells beyond its end are a SIGBUS to read, and refresh is one if it was cut below the header) and
- * not retired (CELLAR_ERETIRED). */
+ * not retired (CELLAR_ERETIRED; also where another file has been put under the store's name since). */
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_check(struct cellar_reader *reader);
 
 /* What went wrong at the last call of this reader that failed; empty before. Valid until the next call on the reader.

@@ -84,6 +84,9 @@ int cellar_file_settle_name(const char *path);
 /* 0: path still names the file of this device. CELLAR_NONE: it names another, or nothing. */
 int cellar_file_is_at(const struct cellar_device *device, const char *path);
 
+/* 0: path names the file of this device, or nothing, or what may not be looked at. CELLAR_NONE: another file. */
+int cellar_file_check_name(const struct cellar_device *device, const char *path);
+
 /* Gives a file the permissions, and as far as we may the owner, of another. */
 int cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device *to);
 

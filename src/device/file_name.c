@@ -48,18 +48,40 @@ static char *hidden_name(const char *path)
     return name;
 }
 
-int cellar_file_is_at(const struct cellar_device *device, const char *path)
+/* The device's file, and the one that path names. */
+static int look_at_both(const struct cellar_device *device, const char *path, struct stat *ret_here,
+                        struct stat *ret_there)
 {
     const struct cellar_file *file = cellar_file_of(device);
-    struct stat here, there;
 
     if (file == NULL)
         return -ENOTSUP;
-    if (fstat(file->fd, &here) != 0)
-        return -errno;
-    if (stat(path, &there) != 0)
-        return errno == ENOENT ? CELLAR_NONE : -errno;
-    return here.st_dev == there.st_dev && here.st_ino == there.st_ino ? 0 : CELLAR_NONE;
+    return fstat(file->fd, ret_here) == 0 && stat(path, ret_there) == 0 ? 0 : -errno;
+}
+
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+int cellar_file_is_at(const struct cellar_device *device, const char *path)
+{
+    struct stat here, there;
+    int error = look_at_both(device, path, &here, &there);
+
+    if (error != 0)
+        return error == -ENOENT ? CELLAR_NONE : error;
+    return is_same(&here, &there) ? 0 : CELLAR_NONE;
+}
+
+int cellar_file_check_name(const struct cellar_device *device, const char *path)
+{
+    struct stat here, there;
+    int error = look_at_both(device, path, &here, &there);
+
+    if (error == -ENOENT || error == -ENOTDIR || error == -EACCES || error == -ELOOP)
+        return 0;
+    return error != 0 || is_same(&here, &there) ? error : CELLAR_NONE;
 }
 
 /*
