@@ -2,8 +2,6 @@
 
 #include "device/file.h"
 
-#include "device/file.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,7 +99,7 @@ int cellar_sum_find(const char *store_path, bool writable, const struct cellar_s
         if (open_at(store_path, true, writable, owner, &file) != 0)
             continue;
         error = writable ? cellar_sum_publish(store_path) : 0;
-        if (error != 0) {
+        if (error == -ENOMEM) { /* of other errors it keeps the name that it has: where the folder can't be written */
             cellar_sum_close(file, false);
             return error;
         }

@@ -31,7 +31,8 @@ int cellar_sum_publish(const char *store_path);
 void cellar_sum_discard(const char *store_path);
 
 /*
- * Opens the file of this owner (NULL: any) under either name. A writer that finds it under the new name publishes it.
+ * Opens the file of this owner (NULL: any) under either name. A writer that finds it under the new name publishes it,
+ * where it can.
  * CELLAR_NONE: there is none that is whole; CELLAR_ESUMS: there is one, of another store. -ENOTSUP, and other errors of
  * the system.
  */

@@ -33,7 +33,8 @@ struct restore {
     unsigned char *buffer;                       /* STEP_BYTES */
 };
 
-/* Takes config and state from the copy of the header. */
+/* Takes config and state from the copy of the header; the root as it stands, which may be any: the format does not
+ * bound it. */
 static int take_header(struct restore *restore)
 {
     const unsigned char *header = restore->sums->head.header;
@@ -50,7 +51,6 @@ static int take_header(struct restore *restore)
         cellar_config_check(&restore->config, NULL, &expected) != 0 ||
         restore->config.bytes_per_cell != restore->sums->owner.bytes_per_cell ||
         slots[which].state.next_index < cellar_start_index(restore->config.bytes_per_cell) ||
-        slots[which].state.root_index >= slots[which].state.next_index ||
         cellar_sum_max(slots[which].state.next_index, restore->sums->claimed_bytes / restore->config.bytes_per_cell) >
             restore->config.max_index)
         return cellar_diagnose(restore->diagnostic, CELLAR_ESUMS, restore->path, CELLAR_OFFSET_NONE,

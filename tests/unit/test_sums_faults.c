@@ -8,6 +8,8 @@
 
 #include <limits.h>
 
+enum { CANNOT_DROP = -1000 };
+
 static const enum system_call faulty[] = {
     SYSTEM_OPEN,      SYSTEM_FSTAT,     SYSTEM_PREAD,     SYSTEM_PWRITEV, SYSTEM_FSYNC,  SYSTEM_FDATASYNC, SYSTEM_MSYNC,
     SYSTEM_FALLOCATE, SYSTEM_FTRUNCATE, SYSTEM_RENAMEAT2, SYSTEM_UNLINK,  SYSTEM_FCHMOD, SYSTEM_CLOSE,
@@ -124,11 +126,55 @@ static void test_name_too_long(void **state)
     assert_int_equal(mkdir(*state, 0700), 0);
 }
 
+static int write_as_anybody(void *user)
+{
+    struct cellar_writer_options options = sums_options(CELLAR_DEVICE_AUTO);
+    unsigned char cells[100 * SUMS_BYTES_PER_CELL] = {0};
+    struct cellar_writer *writer = NULL;
+    uint32_t index;
+
+    if (!support_drop_root())
+        return CANNOT_DROP;
+    SUPPORT_CHILD_NEEDS(cellar_writer_open(user, &options, &writer) == 0);
+    SUPPORT_CHILD_NEEDS(sums_found_at_open(writer) == CELLAR_SUMS_GOOD);
+    SUPPORT_CHILD_NEEDS(cellar_writer_append(writer, cells, 100, &index) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_writer_flush(writer) == 0);
+    SUPPORT_CHILD_NEEDS(sums_info(writer).sums == CELLAR_SUMS_GOOD && sums_info(writer).sums_error == 0);
+    SUPPORT_CHILD_NEEDS(cellar_writer_close(writer) == 0);
+    return 0;
+}
+
+/* A crash left the checksum file under its new name, in a folder in which the next writer may not rename: it is used
+ * where it lies, and gets its name from one who may. */
+static void test_folder_not_writable(void **state)
+{
+    const char *path = support_path(*state, "store"), *sums = support_path(*state, "store.cellar-sums");
+    const char *fresh = support_path(*state, "store.cellar-sums-new");
+    int line;
+
+    sums_make(path, 500);
+    assert_int_equal(rename(sums, fresh), 0);
+    assert_int_equal(chmod(path, 0666), 0);
+    assert_int_equal(chmod(fresh, 0666), 0);
+    assert_int_equal(chmod(*state, 0555), 0);
+    line = support_child(write_as_anybody, (void *)(uintptr_t)path);
+    assert_int_equal(chmod(*state, 0755), 0);
+    if (line == CANNOT_DROP)
+        support_skip("file modes mean nothing to this user");
+    assert_int_equal(line, 0);
+    assert_int_equal(access(fresh, F_OK), 0);
+    sums_assert_good(path);
+    store_close(sums_open(path));
+    assert_int_not_equal(access(fresh, F_OK), 0);
+    sums_assert_good(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_call_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_name_too_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_folder_not_writable, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

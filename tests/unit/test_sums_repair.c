@@ -251,6 +251,38 @@ static void test_restore_from_an_older_head(void **state)
     assert_restored(state, 308, 107);
 }
 
+/* The original sets any root, and it is followed as it stands. */
+static void test_restore_of_a_root_beyond_next(void **state)
+{
+    static const uint32_t roots[] = {108, 109, UINT32_MAX};
+    const char *to = support_path(*state, "restored");
+
+    for (size_t i = 0; i < SUPPORT_COUNT(roots); i++) {
+        struct cellar_state odd = {.next_index = 108, .root_index = roots[i]};
+        unsigned char slot[CELLAR_SLOT_BYTES];
+        struct cellar_writer *writer;
+        struct cellar_config config;
+        uint32_t next, root;
+
+        sums_make(store_of(state), 100);
+        for (int name = 0; name < CELLAR_SLOT_COUNT; name++) {
+            cellar_slot_encode(&odd, NULL, slot);
+            support_file_patch(store_of(state), cellar_slot_offset((enum cellar_slot_name)name), slot, sizeof slot);
+        }
+        store_close(sums_open(store_of(state))); /* the copy is made */
+        support_file_patch(store_of(state), 0, "junk", 4);
+        assert_done(cellar_sums_restore(store_of(state), to, NULL, &config, &next, &root));
+        assert_true(next == 108 && root == roots[i]);
+        sums_assert_good(to);
+        writer = sums_open(to);
+        assert_int_equal(cellar_writer_root(writer), roots[i]);
+        store_close(writer);
+        assert_int_equal(unlink(to), 0);
+        assert_int_equal(unlink(support_path(*state, "restored.cellar-sums")), 0);
+        assert_int_equal(unlink(store_of(state)), 0);
+    }
+}
+
 static void test_restore_that_cannot_be(void **state)
 {
     const char *to = support_path(*state, "restored");
@@ -289,6 +321,7 @@ int main(void)
         ON_FOLDER(test_restore_of_zeros),
         ON_FOLDER(test_restore_while_unflushed),
         ON_FOLDER(test_restore_from_an_older_head),
+        ON_FOLDER(test_restore_of_a_root_beyond_next),
         ON_FOLDER(test_restore_that_cannot_be),
     };
 
