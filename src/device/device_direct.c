@@ -58,6 +58,17 @@ static int ask_kernel(struct cellar_file *file)
 #endif
 }
 
+/* 0: a read of the file's first bytes goes through. -EINVAL: not with blocks and addresses of this size. */
+static int try_block(const struct cellar_file *file, unsigned char *memory, uint32_t bytes)
+{
+    ssize_t got;
+
+    do
+        got = pread(file->direct_fd, memory, bytes, 0);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : 0;
+}
+
 /* The smallest block that a read of the file's first bytes goes through with. An empty file takes any: says nothing. */
 static int try_blocks(struct cellar_file *file)
 {
@@ -73,12 +84,11 @@ static int try_blocks(struct cellar_file *file)
     if (memory == NULL)
         return -ENOMEM;
     error = -EINVAL;
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && error != 0; i++) {
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && error == -EINVAL; i++) {
         /* At an address that is a multiple of the size and of no larger one. */
-        if (pread(file->direct_fd, memory + sizes[i] % BLOCK_BYTES_DEFAULT, sizes[i], 0) >= 0) {
+        error = try_block(file, memory + sizes[i] % BLOCK_BYTES_DEFAULT, sizes[i]);
+        if (error == 0)
             file->block_bytes = file->align_bytes = sizes[i];
-            error = 0;
-        }
     }
     free(memory);
     return error;

@@ -47,6 +47,27 @@ int statx(int folder, const char *restrict path, int flags, unsigned mask, struc
     return result;
 }
 
+/* ---- pread ---- */
+
+static ssize_t (*real_pread)(int, void *, size_t, off_t);
+static int read_errors[3]; /* of the next reads, one after the other, up to the first 0 */
+static size_t read_count;
+
+ssize_t pread(int fd, void *buffer, size_t length_bytes, off_t offset)
+{
+    void *symbol;
+
+    if (read_errors[read_count] != 0) {
+        errno = read_errors[read_count++];
+        return -1;
+    }
+    if (real_pread == NULL) {
+        symbol = dlsym(RTLD_NEXT, "pread64");
+        memcpy(&real_pread, &symbol, sizeof symbol);
+    }
+    return real_pread(fd, buffer, length_bytes, offset);
+}
+
 /* ---- fixtures ---- */
 
 static int setup(void **state)
@@ -152,6 +173,43 @@ static void test_blocks(void **state)
 #endif
     assert_int_equal(access(other, F_OK), -1);
     assert_int_equal(length_of(state), 1);
+}
+
+/* Blocks are found out by reading: what that is refused for decides. */
+static void test_probe_that_fails(void **state)
+{
+    static const struct {
+        int errors[3], result;
+        uint32_t block_bytes; /* 0: what it was */
+    } rows[] = {
+        {{EIO, 0}, -EIO, 0},      {{EINTR, 0}, 0, 0},     {{EINTR, EIO}, -EIO, 0},    {{EINVAL, 0}, 0, 4096},
+        {{EINVAL, EIO}, -EIO, 0}, {{EINTR, EINTR}, 0, 0}, {{EINVAL, EINTR}, 0, 4096}, {{EINVAL, EINVAL}, -EINVAL, 0},
+        {{EBADF, 0}, -EBADF, 0},
+    };
+    struct cellar_device *device = make_file(state);
+    uint32_t block_bytes;
+
+    assert_done(cellar_device_grow(device, 0, 16384));
+    cellar_device_close(device);
+    ask = ASK_NOBODY;
+    device = open_file(state, READ_WRITE);
+    block_bytes = cellar_device_block_bytes(device);
+    cellar_device_close(device);
+    for (size_t i = 0; i < SUPPORT_COUNT(rows); i++) {
+        struct cellar_device *opened = NULL;
+        int result;
+
+        memcpy(read_errors, rows[i].errors, sizeof read_errors);
+        result = cellar_device_open_pread(support_path(*state, "file"), READ_WRITE, 0600, &opened);
+        memset(read_errors, 0, sizeof read_errors);
+        read_count = 0;
+        assert_result(result, rows[i].result);
+        if (result == 0)
+            assert_int_equal(cellar_device_block_bytes(opened),
+                             rows[i].block_bytes != 0 ? rows[i].block_bytes : block_bytes);
+        if (result == 0)
+            cellar_device_close(opened);
+    }
 }
 
 /* Random reads and gathered writes against a plain array, from memory at every kind of address. */
@@ -424,9 +482,11 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRECT_TEST(test_open),         DIRECT_TEST(test_blocks),        DIRECT_TEST(test_random_transfers),
-        DIRECT_TEST(test_length_stays), DIRECT_TEST(test_grow_and_trim), DIRECT_TEST(test_size_limit),
-        DIRECT_TEST(test_descriptor),   DIRECT_TEST(test_threads),
+        DIRECT_TEST(test_open),         DIRECT_TEST(test_probe_that_fails),
+        DIRECT_TEST(test_blocks),       DIRECT_TEST(test_random_transfers),
+        DIRECT_TEST(test_length_stays), DIRECT_TEST(test_grow_and_trim),
+        DIRECT_TEST(test_size_limit),   DIRECT_TEST(test_descriptor),
+        DIRECT_TEST(test_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
