@@ -148,21 +148,6 @@ int cellar_writer_append(struct cellar_writer *writer, const void *cells, uint32
     return 0;
 }
 
-static int write_zeros(struct cellar_writer *writer, uint64_t offset, size_t length_bytes)
-{
-    static const unsigned char zeros[512];
-    int error = 0;
-
-    while (error == 0 && length_bytes > 0) {
-        size_t step = length_bytes < sizeof zeros ? length_bytes : sizeof zeros;
-
-        error = cellar_cells_write(&writer->ground->cells, offset, zeros, step);
-        offset += step;
-        length_bytes -= step;
-    }
-    return error;
-}
-
 int cellar_writer_append_bytes(struct cellar_writer *writer, const void *bytes, size_t length_bytes,
                                uint32_t *ret_first_index)
 {
@@ -179,7 +164,7 @@ int cellar_writer_append_bytes(struct cellar_writer *writer, const void *bytes, 
         return error;
     error = cellar_cells_write(&writer->ground->cells, offset_of(writer, first), bytes, length_bytes);
     if (error == 0)
-        error = write_zeros(writer, offset_of(writer, first) + length_bytes, rest_bytes);
+        error = cellar_cells_zero(&writer->ground->cells, offset_of(writer, first) + length_bytes, rest_bytes);
     if (error != 0)
         return give_back(writer, first, error);
     *ret_first_index = first;

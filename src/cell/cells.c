@@ -207,6 +207,21 @@ int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *
     return error;
 }
 
+int cellar_cells_zero(struct cellar_cells *cells, uint64_t offset, size_t length_bytes)
+{
+    static const unsigned char zeros[512];
+    int error = 0;
+
+    while (error == 0 && length_bytes > 0) {
+        size_t step = length_bytes < sizeof zeros ? length_bytes : sizeof zeros;
+
+        error = cellar_cells_write(cells, offset, zeros, step);
+        offset += step;
+        length_bytes -= step;
+    }
+    return error;
+}
+
 int cellar_cells_commit(struct cellar_cells *cells)
 {
     int error;

@@ -57,6 +57,8 @@ void cellar_cells_set_committed(struct cellar_cells *cells, uint64_t offset);
 
 int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes);
 int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes);
+/* Writes zeros. */
+int cellar_cells_zero(struct cellar_cells *cells, uint64_t offset, size_t length_bytes);
 
 /* A writer's cells lack what was to be written: from now on every read gives error, until it is 0 again. */
 void cellar_cells_fail(struct cellar_cells *cells, int error);

@@ -56,18 +56,21 @@ int cellar_chunk_write(struct cellar_cells *cells, uint32_t first_index, const s
     do {
         struct cellar_footer footer = {.cdr = cdr};
         unsigned char bytes[CELLAR_FOOTER_BYTES];
+        uint64_t begin = (uint64_t)first_index * bytes_per_cell, padding_at, footer_at;
         uint32_t cell_count;
         int error;
 
         footer.size_bytes = left_bytes < CELLAR_CHUNK_BYTES_MAX ? (uint32_t)left_bytes : CELLAR_CHUNK_BYTES_MAX;
         cell_count = cellar_chunk_cells(bytes_per_cell, footer.size_bytes);
-        error = pour(cells, &source, (uint64_t)first_index * bytes_per_cell, footer.size_bytes);
-        if (error != 0)
-            return error;
         first_index += cell_count;
+        padding_at = begin + footer.size_bytes;
+        footer_at = (uint64_t)first_index * bytes_per_cell - CELLAR_FOOTER_BYTES;
         cellar_footer_encode(&footer, bytes);
-        error = cellar_cells_write(cells, (uint64_t)first_index * bytes_per_cell - CELLAR_FOOTER_BYTES, bytes,
-                                   sizeof bytes);
+        error = pour(cells, &source, begin, footer.size_bytes);
+        if (error == 0)
+            error = cellar_cells_zero(cells, padding_at, (size_t)(footer_at - padding_at));
+        if (error == 0)
+            error = cellar_cells_write(cells, footer_at, bytes, sizeof bytes);
         if (error != 0)
             return error;
         cdr = first_index - 1;

@@ -8,8 +8,8 @@
 /* The largest sum of parts, or UINT64_MAX where it doesn't fit 63 bits. */
 uint64_t cellar_parts_bytes(const struct iovec *parts, int part_count);
 
-/* Writes the value into cells that were taken for it: cellar_value_cells of its size, from first_index on. *ret_index
- * names the value. */
+/* Writes the value into cells that were taken for it: cellar_value_cells of its size, from first_index on, whose
+ * padding becomes zeros: a committed cell has no byte that nobody wrote. *ret_index names the value. */
 int cellar_chunk_write(struct cellar_cells *cells, uint32_t first_index, const struct iovec *parts, int part_count,
                        uint32_t *ret_index);
 

@@ -92,8 +92,7 @@ static void draw_shape(struct run *run)
     if (disk->block_bytes == 0)
         disk->block_bytes = 1;
     disk->atom_bytes = random_once_in(&run->random, 2) ? SECTOR_BYTES : PAGE_BYTES;
-    /* On the pages path the bytes of a value's last cell that are nobody's are other ones for the writer then. */
-    disk->zeroes = random_once_in(&run->random, 2) && disk->window;
+    disk->zeroes = random_once_in(&run->random, 2);
     run->config.bytes_per_cell = cell_bytes[random_below(&run->random, sizeof cell_bytes / sizeof cell_bytes[0])];
     run->config.max_index = (uint32_t)(disk->capacity_bytes / run->config.bytes_per_cell);
     run->config.version = 1;

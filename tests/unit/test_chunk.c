@@ -49,6 +49,7 @@ static uint32_t make_image(unsigned char *image, uint32_t bytes_per_cell, uint32
         uint32_t cells = (uint32_t)((part + 6 + bytes_per_cell - 1) / bytes_per_cell);
         unsigned char *footer = image + (uint64_t)(first + cells) * bytes_per_cell - 6;
 
+        memset(image + (uint64_t)first * bytes_per_cell, 0, (size_t)cells * bytes_per_cell); /* padding is zeros */
         memcpy(image + (uint64_t)first * bytes_per_cell, value, part);
         for (int i = 0; i < 2; i++)
             footer[i] = (unsigned char)(part >> (8 * i));

@@ -312,6 +312,35 @@ static void test_rollback(void **state)
 
 /* ---- the root, committing, the version ---- */
 
+/* No byte of a value is what was there before: its padding is zeros. */
+static void test_padding(void **state)
+{
+    static const size_t sizes[] = {0, 1, 5, 58, 59, 90, 1000, 65535, 65600};
+    struct store_fixture *f = *state;
+    struct cellar_writer *writer = store_new(f, 64, 5000);
+    unsigned char *value = malloc(65600), cells[64];
+    uint32_t index, first;
+
+    assert_non_null(value);
+    memset(value, 0xee, 65600);
+    for (size_t i = 0; i < SUPPORT_COUNT(sizes); i++) {
+        uint64_t padding = 64 - (sizes[i] % 65535 + CELLAR_FOOTER_BYTES) % 64;
+        struct cellar_snapshot snapshot;
+
+        for (int n = 0; n < 1100; n++) /* what is rolled back leaves its bytes in a window */
+            assert_done(cellar_writer_append_bytes(writer, value, 64, &first));
+        assert_done(cellar_writer_rollback(writer));
+        assert_done(cellar_writer_write_value(writer, value, sizes[i], &index));
+        snapshot = cellar_writer_snapshot(writer);
+        assert_done(cellar_snapshot_read(&snapshot, index, 0, cells, 64));
+        for (uint64_t at = 64 - CELLAR_FOOTER_BYTES - padding % 64; at < 64 - CELLAR_FOOTER_BYTES; at++)
+            assert_int_equal(cells[at], 0);
+        assert_done(cellar_writer_commit(writer));
+    }
+    free(value);
+    store_close(writer);
+}
+
 static void test_root(void **state)
 {
     struct store_fixture *f = *state;
@@ -435,6 +464,7 @@ int main(void)
         STORE_ON(test_growth_past_the_window, STORE_MEMORY_MAPPED),
         STORE_ON_ALL(test_rewrite),
         STORE_ON_ALL(test_rollback),
+        STORE_ON_ALL(test_padding),
         STORE_ON_ALL(test_root),
         STORE_ON_ALL(test_commit),
         STORE_ON_ALL(test_override_version),
