@@ -34,8 +34,8 @@ struct kill_board {
     atomic_uint last_id;      /* of commits */
     atomic_uint step;         /* enum kill_step */
     atomic_bool stop;         /* for the readers */
-    atomic_ullong appended_cells, commits, verified, snapshots, opens; /* since the program began */
-    uint32_t known_next;                                               /* the writers' struct sealed_memory */
+    atomic_ullong appended_cells, commits, verified, snapshots, opens, summed_bytes; /* since the program began */
+    uint32_t known_next; /* the writers' struct sealed_memory */
     uint32_t ids[KILL_MAX_INDEX];
 };
 
@@ -46,6 +46,7 @@ struct kill_plan {
     struct cellar_config config;
     uint64_t resize_step_bytes;
     bool compat;
+    bool sums; /* the store has checksums */
 };
 
 static inline uint64_t kill_pack(uint32_t next_index, uint32_t root_index)

@@ -5,11 +5,14 @@
  *
  * A writer dies by SIGKILL from its parent after a random time, in whatever it is doing: open, append, commit, flush,
  * truncate, close; or, on a mapped file, by its own hand between two stores into the header. Each store is used for
- * some hundred kills. Times are real, so a seed names the plan, not the moments.
+ * some hundred kills. Every third has checksums, which are compared with the store after each kill. Times are real, so
+ * a seed names the plan, not the moments.
  */
 #include "kill.h"
 
+#include <cellar/sums.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,9 +51,10 @@ static void report(void)
     for (int step = 0; step < KILL_STEP_COUNT; step++)
         printf(" %s %llu", names[step], kills_at[step]);
     printf(
-        "\nkills %llu, stores %llu, commits made %llu, commits verified %llu, snapshots verified %llu, failures %u\n",
+        "\nkills %llu, stores %llu, commits made %llu, commits verified %llu, snapshots verified %llu, MB summed %llu, "
+        "failures %u\n",
         kills, stores, atomic_load(&board->commits), atomic_load(&board->verified), atomic_load(&board->snapshots),
-        failures);
+        atomic_load(&board->summed_bytes) / 1000000, failures);
 }
 
 /* ---- children ---- */
@@ -115,6 +119,28 @@ static void fail_child(const char *who, int status)
     fail_msg("%s ended with status 0x%x", who, (unsigned)status);
 }
 
+/* What a writer that is dead left is not called rotten, whatever it died in; and what it had flushed has checksums. */
+static void check_sums(const struct kill_plan *plan, bool closed)
+{
+    uint64_t flushed_bytes = (uint64_t)atomic_load(&board->flushed_next) * plan->config.bytes_per_cell;
+    struct cellar_sums_report report;
+    bool good;
+
+    if (!plan->sums)
+        return;
+    assert_done(cellar_sums_check(plan->f->path, NULL, &report));
+    good = report.state == CELLAR_SUMS_GOOD || (!closed && report.state == CELLAR_SUMS_BEHIND);
+    if (atomic_load(&board->generation) % 2 == 0) /* else the store may have been truncated */
+        good = good && CELLAR_HEADER_BYTES + report.verified_bytes >= flushed_bytes;
+    if (!good || report.rotten_blocks > 0 || report.broken_sectors > 0) {
+        failures++;
+        fail_msg("state %d, %" PRIu64 " blocks rotten, %" PRIu64 " sectors broken, %" PRIu64 " of %" PRIu64
+                 " flushed bytes compared",
+                 (int)report.state, report.rotten_blocks, report.broken_sectors, report.verified_bytes, flushed_bytes);
+    }
+    atomic_fetch_add(&board->summed_bytes, report.verified_bytes);
+}
+
 /* One writer, from birth to death. False: the store is full. */
 static bool kill_one(const struct kill_plan *plan, uint64_t *seed)
 {
@@ -132,6 +158,7 @@ static bool kill_one(const struct kill_plan *plan, uint64_t *seed)
         fail_child("the writer", status);
     kills++;
     kills_at[atomic_load(&board->step) % KILL_STEP_COUNT]++;
+    check_sums(plan, false);
     return true;
 }
 
@@ -162,6 +189,7 @@ static void new_store(struct kill_plan *plan, uint64_t *seed)
 
     plan->config = store_config(cell_sizes[support_random_below(seed, SUPPORT_COUNT(cell_sizes))], KILL_MAX_INDEX);
     plan->resize_step_bytes = steps[support_random_below(seed, SUPPORT_COUNT(steps))];
+    plan->sums = support_random_below(seed, 3) == 0;
     options = kill_options(plan, &key);
     assert_done(cellar_writer_create(plan->f->path, &plan->config, &options, &writer));
     store_close(writer);
@@ -196,7 +224,23 @@ static void check_store(const struct kill_plan *plan)
     assert_int_equal(recovery.found, CELLAR_FOUND_CLEAN);
     assert_int_equal(kill_check_found(plan, writer), 0);
     store_close(writer);
-    assert_true(store_folder_entries(plan->f) <= 2); /* the store, and what a killed truncate left at most */
+    check_sums(plan, true);
+    /* The store and its checksums, and what a killed truncate left of either at most. */
+    assert_true(store_folder_entries(plan->f) <= (plan->sums ? 4 : 2));
+}
+
+/* The store, and all that lies beside it. */
+static void remove_store(const struct kill_plan *plan)
+{
+    static const char *const endings[] = {".cellar-sums", ".cellar-sums-new"};
+    char path[4096];
+
+    store_remove(plan->f);
+    for (size_t i = 0; i < SUPPORT_COUNT(endings); i++) {
+        snprintf(path, sizeof path, "%s%s", plan->f->path, endings[i]);
+        if (unlink(path) != 0)
+            assert_int_equal(errno, ENOENT);
+    }
 }
 
 /* Makes a store and kills its writers; at most so many, until the time. */
@@ -213,7 +257,7 @@ static void use_store(struct kill_plan *plan, uint64_t *seed, unsigned long long
         ;
     stop_readers(readers);
     check_store(plan);
-    store_remove(plan->f);
+    remove_store(plan);
 }
 
 static void kill_many(struct store_fixture *f, bool compat)

@@ -49,7 +49,21 @@ struct cellar_writer_options kill_options(const struct kill_plan *plan, const st
     options.key = key;
     options.resize_step_bytes = plan->resize_step_bytes;
     options.compat = plan->compat;
+    options.checksums = plan->sums;
     return options;
+}
+
+/* Whoever dies leaves checksums that the next writer goes on with. */
+static int check_sums(const struct kill_plan *plan, const struct cellar_writer *writer)
+{
+    struct cellar_recovery recovery;
+
+    cellar_writer_recovery(writer, &recovery);
+    if (plan->sums && recovery.sums != CELLAR_SUMS_GOOD && recovery.sums != CELLAR_SUMS_BEHIND)
+        fprintf(stderr, "found checksums in state %d\n", (int)recovery.sums);
+    SUPPORT_CHILD_NEEDS(plan->sums ? recovery.sums == CELLAR_SUMS_GOOD || recovery.sums == CELLAR_SUMS_BEHIND
+                                   : recovery.sums == CELLAR_SUMS_NONE);
+    return 0;
 }
 
 /* A truncate that was killed has happened or not; what has begun is ended here. */
@@ -91,7 +105,9 @@ int kill_check_found(const struct kill_plan *plan, struct cellar_writer *writer)
     SUPPORT_CHILD_NEEDS(recovery.disk_next_index >= atomic_load(&board->flushed_next));
     SUPPORT_CHILD_NEEDS(found == atomic_load(&board->done) || found == atomic_load(&board->doing));
     SUPPORT_CHILD_NEEDS(snapshot.next_index >= memory.known_next);
-    result = sealed_check(&snapshot, &memory, &verified);
+    result = check_sums(plan, writer);
+    if (result == 0)
+        result = sealed_check(&snapshot, &memory, &verified);
     if (result != 0)
         return result;
     board->known_next = memory.known_next;
