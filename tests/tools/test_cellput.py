@@ -308,6 +308,21 @@ class Running(PutTest):
         self.assertEqual(self.value("--root"), b"c")
         self.assertEqual(self.finish(), [(11, 1, "4")])
 
+    def test_checksums_that_fail_are_said(self):
+        """What was flushed rots before the next flush, which sums its block anew: the values go in all the same."""
+        self.start("--checksums", "--flush-every", 1)
+        self.feed(b"one\n")
+        self.rows(1)
+        with open(self.store, "r+b") as store:
+            store.seek(257)
+            store.write(b"N")
+        self.feed(b"two\n")
+        self.assertEqual(self.rows(1), [(9, 3, "2")])
+        self.process.stdin.close()
+        self.assertEqual((self.process.stdout.read(), self.process.wait(60)), (b"", DONE))
+        self.assertIn(b"not all that was put in has checksums", self.process.stderr.read())
+        self.assertIn(b"offset 257", self.expect(CORRUPT, "cellsum", "check", self.store).stdout)
+
     def test_commit_and_flush_every(self):
         self.start("--commit-every", 1, "--flush-every", 2)
         seen = []
