@@ -36,6 +36,8 @@ void cellar_pool_read_ahead(struct cellar_cache *cache, uint64_t page, bool miss
     /* What is read ahead must still be there when its turn comes, and leave the rest of the cache alone. */
     unsigned quarter = pool->page_count / 4 > AHEAD_PAGES_MIN ? (unsigned)(pool->page_count / 4) : AHEAD_PAGES_MIN;
     unsigned most = pool->options.read_ahead_pages < quarter ? pool->options.read_ahead_pages : quarter;
+    /* Pages behind this one that are there, or on their way. */
+    uint64_t left = cache->ahead_page > page ? cache->ahead_page - page - 1 : 0;
     uint64_t from;
 
     if (most == 0 || pool->queue == NULL)
@@ -45,11 +47,11 @@ void cellar_pool_read_ahead(struct cellar_cache *cache, uint64_t page, bool miss
         cache->ahead_page = 0;
     } else if (cache->ahead_window == 0) {
         cache->ahead_window = most < AHEAD_PAGES_MIN ? most : AHEAD_PAGES_MIN;
-    } else if (missed || cache->ahead_page - page <= cache->ahead_window / 2) {
+    } else if (missed || 2 * left < cache->ahead_window) {
         cache->ahead_window = cache->ahead_window < most / 2 ? cache->ahead_window * 2 : most;
     }
     cache->next_page = page + 1;
-    if (cache->ahead_window == 0 || (cache->ahead_page > page && cache->ahead_page - page > cache->ahead_window / 2))
+    if (2 * left >= cache->ahead_window)
         return;
     from = cache->ahead_page > page ? cache->ahead_page : page + 1;
     cache->ahead_page = page + 1 + cache->ahead_window;

@@ -56,7 +56,29 @@ static void test_one_page_ahead(void **state)
     assert_false(cellar_cache_is_cached(cache, 13 * PAGE));
     assert_int_equal(cellar_cache_counters(cache).ahead, 1);
     assert_int_equal(cellar_cache_counters(cache).misses, 2);
-    read_in_order(&bed, cache, 12, 12);
+    read_in_order(&bed, cache, 12, 20);
+    assert_int_equal(cellar_cache_counters(cache).misses, 2);
+    assert_int_equal(cellar_cache_counters(cache).ahead, 10);
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
+/* Of three pages ahead more are asked for when one is left, which is less than half, and not while two are. */
+static void test_odd_window(void **state)
+{
+    static const uint64_t ahead_at[] = {0, 3, 3, 5, 5, 7, 7, 9, 9}; /* from page 10 on */
+    struct cellar_cache_options options = {.page_count = 64, .depth = 4, .read_ahead_pages = 3};
+    struct cellar_cache *cache;
+    struct bed bed;
+
+    (void)state;
+    skip_in_debug();
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    for (uint64_t i = 0; i < SUPPORT_COUNT(ahead_at); i++) {
+        read_in_order(&bed, cache, 10 + i, 10 + i);
+        assert_int_equal(cellar_cache_counters(cache).ahead, ahead_at[i]);
+    }
     assert_int_equal(cellar_cache_counters(cache).misses, 2);
     cellar_cache_close(cache);
     bed_close(&bed);
@@ -127,6 +149,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ahead_after_going_back),
         cmocka_unit_test(test_one_page_ahead),
+        cmocka_unit_test(test_odd_window),
         cmocka_unit_test(test_prefetch_of_nothing),
         cmocka_unit_test(test_frame_that_loads),
     };
