@@ -340,7 +340,7 @@ int cellar_cache_map(struct cellar_cache *cache, uint64_t address, size_t length
     struct cellar_fixed fixed = {.slice.address = address};
     int error = 0;
 
-    if (length > 0 && address < CELLAR_SOURCE_END) {
+    if (address < CELLAR_SOURCE_END) {
         uint64_t end = length < CELLAR_SOURCE_END - address ? address + length : CELLAR_SOURCE_END;
 
         if (end > cache->limit_bytes)

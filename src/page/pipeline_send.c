@@ -77,9 +77,7 @@ static int prepare_part(struct cellar_pipeline *pipeline, const struct run *run,
         error = read_gap(pipeline, pending, from, to);
         if (error == 0) {
             memcpy(bytes + from, pipeline->gap + from, to - from);
-            if (dirty_from < from)
-                dirty_from = from;
-            cellar_pending_overlay(pending, dirty_from, dirty_to < to ? dirty_to : to, bytes + dirty_from);
+            cellar_pending_overlay(pending, dirty_from, dirty_to, bytes + dirty_from);
         }
     }
     pipeline->parts[index] = (struct iovec){.iov_base = bytes + from, .iov_len = to - from};

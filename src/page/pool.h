@@ -90,8 +90,8 @@ void cellar_pool_close(struct cellar_pool *pool);
 /* The frame that has the page for those at version, in whatever state but FREE and STALE; NULL: none. */
 struct cellar_frame *cellar_pool_lookup(const struct cellar_pool *pool, uint64_t page, uint64_t version);
 
-/* A frame to load into: FREE before, in no list. CELLAR_EPINNED: there is none, and no page can be given up. -ENOMEM.
- */
+/* A frame to load into: FREE before, with nothing lent, in no list. CELLAR_EPINNED: there is none, and no page can be
+ * given up. -ENOMEM. */
 int cellar_pool_take(struct cellar_pool *pool, struct cellar_frame **ret_frame);
 
 /* It is LOADING the page from now on, for the versions from <= version < until. */
@@ -157,7 +157,7 @@ int cellar_pool_get(struct cellar_cache *cache, uint64_t page, size_t need, size
 /* ---- pool_async.c ---- */
 
 int cellar_pool_open_queue(struct cellar_pool *pool);
-/* Waits for what is under way. */
+/* Waits for what is under way. Without a queue it does nothing. */
 void cellar_pool_close_queue(struct cellar_pool *pool);
 
 /*
@@ -169,7 +169,7 @@ int cellar_pool_start(struct cellar_cache *cache, uint64_t page, uint64_t page_c
 /* Loads in the background are under way. */
 bool cellar_pool_is_fetching(const struct cellar_pool *pool);
 
-/* Takes in what has arrived; wait: something, if anything is under way. Leaves the lock meanwhile. */
+/* There is a queue. Takes in what has arrived; wait: something, if anything is under way. Leaves the lock meanwhile. */
 void cellar_pool_settle(struct cellar_pool *pool, bool wait);
 
 /* The handle goes: its asynchronous loads are nobody's. */

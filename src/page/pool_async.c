@@ -79,8 +79,6 @@ static void drop_asyncs(struct cellar_pool *pool)
 
 void cellar_pool_close_queue(struct cellar_pool *pool)
 {
-    if (pool->queue == NULL)
-        return;
     if (pool->process == getpid()) {
         cellar_pool_enter(pool);
         while (cellar_pool_is_fetching(pool) || pool->stalled != NULL)
@@ -134,7 +132,6 @@ static int add_page(struct cellar_pool *pool, struct cellar_fetch *fetch, uint64
     }
     frame->bytes = frame->buffer;
     frame->length = length;
-    frame->lent = false;
     cellar_frame_set_ahead(frame, ahead);
     frame->fetch = fetch;
     fetch->frames[fetch->page_count] = frame;
@@ -165,7 +162,6 @@ static int start(struct cellar_pool *pool, uint64_t page, uint64_t page_count, u
         pool->ahead += fetch->page_count;
     fetch->request.parts = fetch->parts;
     fetch->request.part_count = (int)fetch->page_count;
-    fetch->request.writes = false;
     fetch->request.user = fetch;
     fetch->request.next = NULL;
     cellar_queue_submit(pool->queue, &fetch->request);
@@ -378,8 +374,6 @@ void cellar_pool_settle(struct cellar_pool *pool, bool wait)
     struct cellar_request *request, *next;
     bool any;
 
-    if (pool->queue == NULL)
-        return;
     /* Another thread settles, or loads that threads do themselves are all that there is to wait for. */
     if (pool->taking || (wait && pool->shared && pool->loading > 0 && !cellar_pool_is_fetching(pool))) {
         if (wait && pool->shared)
@@ -569,10 +563,8 @@ void cellar_pool_abandon(struct cellar_cache *cache)
 
     while ((async = take_finished(cache)) != NULL)
         free(async);
-    if (cache->awaited == 0)
-        return;
     disown(pool->stalled, cache);
-    for (size_t i = 0; i < pool->frames_touched; i++) {
+    for (size_t i = 0; cache->awaited > 0 && i < pool->frames_touched; i++) {
         if (pool->frames[i].state == CELLAR_FRAME_LOADING)
             disown(pool->frames[i].waits, cache);
     }

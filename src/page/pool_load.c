@@ -108,19 +108,15 @@ static int bring(struct cellar_pool *pool, struct cellar_frame *frame, const str
     return error;
 }
 
-/* Leaves the lock until something has changed: a load has come, or the hook says so. frame: what is waited for, or
- * NULL.
- */
-static void wait_a_while(struct cellar_pool *pool, const struct cellar_frame *frame)
+/* Leaves the lock until something has changed: a load has come, by whichever thread, or the hook says so. */
+static void wait_a_while(struct cellar_pool *pool)
 {
-    bool queued = cellar_pool_is_fetching(pool) && (frame == NULL || frame->fetch != NULL);
-
     if (pool->options.hooks.wait != NULL) {
         cellar_pool_leave(pool);
         pool->options.hooks.wait(pool->options.user);
         cellar_pool_enter(pool);
         cellar_pool_settle(pool, false);
-    } else if (queued) {
+    } else if (cellar_pool_is_fetching(pool)) {
         cellar_pool_settle(pool, true);
     } else {
         CELLAR_CHECK(pool->shared); /* one thread doesn't load twice at a time */
@@ -145,7 +141,7 @@ static int wait_for(struct cellar_pool *pool, struct cellar_frame *frame)
 
     cellar_pool_pin(pool, frame);
     while (frame->state == CELLAR_FRAME_LOADING)
-        wait_a_while(pool, frame);
+        wait_a_while(pool);
     error = frame->state == CELLAR_FRAME_STALE ? frame->error : 0;
     if (error == 0)
         tell_loaded(pool);
@@ -157,7 +153,7 @@ void cellar_pool_await(struct cellar_pool *pool, struct cellar_frame *frame)
 {
     cellar_pool_pin(pool, frame);
     while (frame->state == CELLAR_FRAME_LOADING)
-        wait_a_while(pool, frame);
+        wait_a_while(pool);
     cellar_pool_unpin(pool, frame);
 }
 
@@ -168,7 +164,7 @@ static int take_frame(struct cellar_pool *pool, struct cellar_frame **ret_frame)
 
     if (error != CELLAR_EPINNED || pool->loading == 0)
         return error;
-    wait_a_while(pool, NULL);
+    wait_a_while(pool);
     return CELLAR_POOL_AGAIN;
 }
 
@@ -186,7 +182,7 @@ static bool be_patient(struct cellar_pool *pool, int *patience, uint64_t *arriva
     if ((*patience)-- <= 0)
         return false;
     if (pool->options.hooks.wait != NULL) {
-        wait_a_while(pool, NULL);
+        wait_a_while(pool);
     } else {
         cellar_pool_leave(pool);
         sched_yield();
@@ -236,10 +232,8 @@ static int load(struct cellar_cache *cache, uint64_t page, size_t room, struct c
     if (pool->options.hooks.wait == NULL)
         return load_here(cache, page, room, ret_frame);
     error = cellar_pool_start(cache, page, 1, cache->version, false);
-    if (error == CELLAR_POOL_BUSY && pool->loading == 0)
-        return CELLAR_EPINNED;
-    if (error == CELLAR_POOL_BUSY)
-        wait_a_while(pool, NULL);
+    if (error == CELLAR_POOL_BUSY) /* those that have the requests, or the frames for loads, give them back */
+        wait_a_while(pool);
     return error == 0 || error == CELLAR_POOL_BUSY ? CELLAR_POOL_AGAIN : error;
 }
 
@@ -276,10 +270,8 @@ static int look(struct cellar_cache *cache, uint64_t page, size_t need, size_t r
         if (frame->length >= need || *final || frame->state == CELLAR_FRAME_OLD)
             return 0;
         error = may_be_longer(pool, frame, &longer);
-        if (error != 0) {
-            *ret_missed = true;
+        if (error != 0)
             return error;
-        }
         if (cellar_pool_lookup(pool, page, cache->version) != frame)
             return CELLAR_POOL_AGAIN;
         if (!longer || frame->state == CELLAR_FRAME_OLD)

@@ -85,7 +85,6 @@ void cellar_pool_put(struct cellar_cache *cache, uint64_t page, const void *byte
         memcpy(frame->buffer, bytes, pool->page_bytes);
         frame->bytes = frame->buffer;
         frame->length = pool->page_bytes;
-        frame->lent = false;
         cellar_pool_begin(pool, frame, page, cellar_pool_from(pool, page), UINT64_MAX);
         (void)cellar_pool_arrive(pool, frame, 0);
     }
