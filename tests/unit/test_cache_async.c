@@ -308,6 +308,74 @@ static void test_async_awaited_within_done(void **state)
     bed_close(&bed);
 }
 
+struct repeated {
+    struct cellar_cache *cache;
+    unsigned calls;
+};
+
+static void load_same(void *user, int error)
+{
+    struct repeated *repeated = user;
+
+    assert_done(error);
+    repeated->calls++;
+    assert_done(cellar_cache_load_async(repeated->cache, 0, PAGE, load_same, repeated));
+}
+
+/* A poll calls what was done when it began, not what its calls have asked for and was done at once: it comes back. */
+static void test_async_done_within_done(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 8, .depth = 2};
+    struct repeated repeated = {0};
+    struct bed bed;
+
+    (void)state;
+    skip_in_debug();
+    bed_open(&bed);
+    repeated.cache = bed_cache(&bed, &options);
+    assert_read(&bed, repeated.cache, 0, PAGE);
+    for (int i = 0; i < 2; i++)
+        assert_done(cellar_cache_load_async(repeated.cache, 0, PAGE, load_same, &repeated));
+    for (unsigned polls = 1; polls <= 3; polls++) {
+        assert_done(cellar_cache_poll(repeated.cache, polls == 3));
+        assert_int_equal(repeated.calls, 2 * polls);
+        assert_int_equal(cellar_cache_awaited(repeated.cache), 2);
+    }
+    assert_int_equal(bed_reads(&bed), 1);
+    cellar_cache_close(repeated.cache);
+    bed_close(&bed);
+}
+
+/* Loads in the background are into memory of the cache's own, also where the device could lend its own. */
+static void test_async_copies(void **state)
+{
+    struct cellar_cache_options options = {.page_bytes = PAGE, .page_count = 4};
+    struct waited waited = {0};
+    unsigned char bytes[4 * PAGE], got[PAGE];
+
+    (void)state;
+    skip_in_debug();
+    support_bytes(13, bytes, sizeof bytes);
+    for (options.depth = 1; options.depth <= 2; options.depth++) {
+        struct cellar_device *device;
+        struct cellar_cache *cache;
+
+        assert_done(cellar_device_open_memory(bytes, sizeof bytes, sizeof bytes, &device));
+        assert_done(cellar_cache_open_with(device, &options, &cache));
+        assert_done(cellar_cache_load_async(cache, PAGE, PAGE, note_done, &waited));
+        poll_all(cache);
+        assert_done(waited.error);
+        assert_done(cellar_cache_read(cache, 2 * PAGE, got, PAGE));
+        assert_done(support_device_write(device, bytes, 2 * PAGE, PAGE)); /* past the cache */
+        for (size_t page = 1; page <= 2; page++) {
+            assert_done(cellar_cache_read(cache, page * PAGE, got, PAGE));
+            assert_memory_equal(got, bytes + page * PAGE, PAGE);
+        }
+        cellar_cache_close(cache);
+        assert_done(cellar_device_close(device));
+    }
+}
+
 /* ---- the descriptor ---- */
 
 static void test_async_descriptor(void **state)
@@ -490,6 +558,8 @@ int main(void)
         cmocka_unit_test(test_async_exactly_depth),
         cmocka_unit_test(test_async_from_within_done),
         cmocka_unit_test(test_async_awaited_within_done),
+        cmocka_unit_test(test_async_done_within_done),
+        cmocka_unit_test(test_async_copies),
         cmocka_unit_test(test_async_descriptor),
         cmocka_unit_test(test_async_settled_by_another),
         cmocka_unit_test(test_async_stalled_by_threads),

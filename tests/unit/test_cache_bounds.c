@@ -2,6 +2,7 @@
 #include "cache_test.h"
 
 #include <cellar/pipeline.h>
+#include <limits.h>
 
 static int map_nothing(void *user, uint64_t position, size_t length, const void **ret_bytes, size_t *ret_length)
 {
@@ -52,6 +53,59 @@ static void test_pages_of_a_device(void **state)
     bed_close(&bed);
 }
 
+/* Numbers that no cache is large enough for. */
+static void test_options_out_of_range(void **state)
+{
+    static const struct cellar_cache_options bad[] = {
+        {.page_bytes = (size_t)1 << 31}, {.page_count = (size_t)1 << 31}, {.depth = 4097},
+        {.old_pages = (1u << 30) + 1},   {.old_pages = UINT_MAX},         {.read_ahead_pages = 1}};
+    struct cellar_cache *cache;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    for (size_t i = 0; i < SUPPORT_COUNT(bad); i++)
+        assert_result(cellar_cache_open_with(bed.device, &bad[i], &cache), -EINVAL);
+    bed_close(&bed);
+}
+
+static int place_in_second(void *user, uint64_t version, uint64_t page_address, struct cellar_place *ret_place)
+{
+    (void)version;
+    *ret_place = (struct cellar_place){.device = user, .offset = page_address};
+    return 0;
+}
+
+/* A page is a block of its device at least: of the cache's, and of where its pages lie. */
+static void test_pages_of_blocks(void **state)
+{
+    struct fault_device fault = {.block_bytes = PAGE};
+    struct cellar_device *blocks;
+    unsigned char byte;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    assert_done(cellar_device_open_memory(NULL, 8 * PAGE, 8 * PAGE, &fault.inner));
+    assert_done(fault_device_open(&fault, &blocks));
+    for (size_t page_bytes = PAGE / 2; page_bytes <= 2 * PAGE; page_bytes *= 2) {
+        struct cellar_cache_options options = {.page_bytes = page_bytes, .page_count = 4};
+        int expected = page_bytes < PAGE ? -EINVAL : 0;
+        struct cellar_cache *cache;
+
+        assert_result(cellar_cache_open_with(blocks, &options, &cache), expected);
+        if (expected == 0)
+            cellar_cache_close(cache);
+        options.hooks.place = place_in_second;
+        options.user = blocks;
+        cache = bed_cache(&bed, &options);
+        assert_result(cellar_cache_read(cache, 0, &byte, 1), expected);
+        cellar_cache_close(cache);
+    }
+    assert_done(cellar_device_close(blocks));
+    bed_close(&bed);
+}
+
 /* What is asked for at once lies in one page, or can't. */
 static void test_length_of_a_fix(void **state)
 {
@@ -79,6 +133,52 @@ static void test_length_of_a_fix(void **state)
     bed_close(&bed);
 }
 
+/* What a call needs of a page that was short when it was loaded, and has grown: it misses, and loads it anew. */
+static void test_needs_more_than_is_cached(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 4};
+    enum { LOAD, FIX, MAP, READ, WAYS };
+
+    (void)state;
+    skip_in_debug();
+    for (int way = 0; way < WAYS; way++) {
+        uint64_t address = BED_BYTES - 5;
+        unsigned char bytes[9];
+        struct cellar_cache *cache;
+        struct cellar_slice slice;
+        struct cellar_fixed fixed = {.frame = NULL};
+        struct bed bed;
+
+        bed_open(&bed);
+        cache = bed_cache(&bed, &options);
+        assert_read(&bed, cache, BED_BYTES - 1, 1);
+        assert_done(cellar_device_grow(bed.device, BED_BYTES, BED_BYTES + 4));
+        assert_done(support_device_write(bed.device, bed.bytes + BED_BYTES, 4, BED_BYTES));
+        switch (way) {
+        case LOAD:
+            assert_done(cellar_cache_load(cache, address, sizeof bytes, &slice));
+            assert_int_equal(slice.length, PAGE - 6);
+            break;
+        case FIX:
+            assert_done(cellar_cache_fix(cache, address, sizeof bytes, &fixed));
+            assert_int_equal(fixed.slice.length, PAGE - 6);
+            break;
+        case MAP:
+            assert_done(cellar_cache_map(cache, address, sizeof bytes, &fixed));
+            assert_int_equal(fixed.slice.length, sizeof bytes);
+            break;
+        default:
+            assert_read(&bed, cache, address, sizeof bytes);
+        }
+        assert_int_equal(cellar_cache_counters(cache).misses, 2);
+        assert_int_equal(cellar_cache_counters(cache).hits, 0);
+        assert_int_equal(bed_reads(&bed), 2);
+        cellar_cache_unfix(cache, &fixed);
+        cellar_cache_close(cache);
+        bed_close(&bed);
+    }
+}
+
 static void test_first_version(void **state)
 {
     static const uint64_t good[] = {0, 1, CELLAR_VERSION_NEWEST / 2 - 1},
@@ -103,9 +203,9 @@ static void test_first_version(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pages_of_a_map),
-        cmocka_unit_test(test_pages_of_a_device),
-        cmocka_unit_test(test_length_of_a_fix),
+        cmocka_unit_test(test_pages_of_a_map),       cmocka_unit_test(test_pages_of_a_device),
+        cmocka_unit_test(test_options_out_of_range), cmocka_unit_test(test_pages_of_blocks),
+        cmocka_unit_test(test_length_of_a_fix),      cmocka_unit_test(test_needs_more_than_is_cached),
         cmocka_unit_test(test_first_version),
     };
 

@@ -42,6 +42,31 @@ static void test_limit_lets_go(void **state)
     bed_close(&bed);
 }
 
+/* And one that has fixed a page, and unfixed it: the fix held it, not the look that came with it. */
+static void test_unfix_lets_go(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 1};
+    struct cellar_cache *cache, *other;
+    struct cellar_fixed fixed;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
+    other = bed_share(cache);
+    for (int mapped = 0; mapped < 2; mapped++) {
+        if (mapped)
+            assert_done(cellar_cache_map(cache, 0, PAGE, &fixed));
+        else
+            assert_done(cellar_cache_fix(cache, 0, 1, &fixed));
+        cellar_cache_unfix(cache, &fixed);
+        assert_read(&bed, other, 5 * PAGE, PAGE);
+    }
+    cellar_cache_close(other);
+    cellar_cache_close(cache);
+    bed_close(&bed);
+}
+
 /* A run that begins at the limit is empty, and costs nothing. */
 static void test_map_at_the_limit(void **state)
 {
@@ -76,6 +101,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_invalidate_lets_go),
         cmocka_unit_test(test_limit_lets_go),
+        cmocka_unit_test(test_unfix_lets_go),
         cmocka_unit_test(test_map_at_the_limit),
     };
 

@@ -222,6 +222,45 @@ static void test_loaded_calls_the_cache(void **state)
     }
 }
 
+/* Another byte comes to stand on the device, once, and the page is forgotten. */
+static void change_and_forget(void *user)
+{
+    struct told *told = user;
+
+    if (told->calls++ > 0)
+        return;
+    told->bed->bytes[5 * PAGE] ^= 1;
+    assert_done(support_device_write(told->bed->device, told->bed->bytes + 5 * PAGE, 1, 5 * PAGE));
+    cellar_cache_invalidate(told->cache, 5 * PAGE, PAGE);
+}
+
+/* A page that is forgotten before the call that waits for it has seen it is loaded again. */
+static void test_loaded_forgets_the_page(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    for (unsigned variant = 0; variant < 4; variant++) {
+        struct cellar_cache_options options = {
+            .page_count = 4, .copy = true, .depth = variant % 2, .hooks.loaded = change_and_forget};
+        struct cellar_cache *other = NULL;
+        struct told told = {.bed = &bed};
+
+        bed_open(&bed);
+        options.user = &told;
+        told.cache = bed_cache(&bed, &options);
+        if (variant >= 2)
+            other = bed_share(told.cache);
+        assert_read(&bed, told.cache, 5 * PAGE, PAGE);
+        assert_int_equal(told.calls, 2);
+        assert_int_equal(bed_reads(&bed), 2);
+        assert_int_equal(cellar_cache_counters(told.cache).misses, 1);
+        cellar_cache_close(other);
+        cellar_cache_close(told.cache);
+        bed_close(&bed);
+    }
+}
+
 /* ---- place ---- */
 
 /* Pages 0 to 9: of version 0 in the bed, of version 5 in a second device; page 2 also of version 9, behind; page 9 came
@@ -370,9 +409,13 @@ static void test_place_in_background(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_validate), cmocka_unit_test(test_validate_in_background),
-        cmocka_unit_test(test_loaded),   cmocka_unit_test(test_loaded_calls_the_cache),
-        cmocka_unit_test(test_place),    cmocka_unit_test(test_place_in_background),
+        cmocka_unit_test(test_validate),
+        cmocka_unit_test(test_validate_in_background),
+        cmocka_unit_test(test_loaded),
+        cmocka_unit_test(test_loaded_calls_the_cache),
+        cmocka_unit_test(test_loaded_forgets_the_page),
+        cmocka_unit_test(test_place),
+        cmocka_unit_test(test_place_in_background),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

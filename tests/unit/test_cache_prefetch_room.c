@@ -101,6 +101,28 @@ static void test_prefetch_of_whole_pages(void **state)
     bed_close(&bed);
 }
 
+/* At a time no more are on their way than half of the cache, and one at least. */
+static void test_prefetch_of_half_the_cache(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    skip_in_debug();
+    bed_open(&bed);
+    for (size_t page_count = 1; page_count <= 64; page_count *= 2) {
+        struct cellar_cache_options options = {.page_count = page_count, .depth = 8};
+        struct cellar_cache *cache = bed_cache(&bed, &options);
+
+        bed_hold(&bed);
+        for (int round = 0; round < 2; round++)
+            cellar_cache_prefetch(cache, 0, BED_BYTES);
+        assert_int_equal(cellar_cache_counters(cache).ahead, page_count > 1 ? page_count / 2 : 1);
+        gate_open(&bed.gate);
+        cellar_cache_close(cache);
+    }
+    bed_close(&bed);
+}
+
 /* Nobody has asked for what is prefetched: a poll doesn't wait for it. */
 static void test_polls_pass_by(void **state)
 {
@@ -126,9 +148,8 @@ static void test_polls_pass_by(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prefetch_lets_go),
-        cmocka_unit_test(test_prefetch_leaves_what_is_fixed),
-        cmocka_unit_test(test_prefetch_of_whole_pages),
+        cmocka_unit_test(test_prefetch_lets_go),        cmocka_unit_test(test_prefetch_leaves_what_is_fixed),
+        cmocka_unit_test(test_prefetch_of_whole_pages), cmocka_unit_test(test_prefetch_of_half_the_cache),
         cmocka_unit_test(test_polls_pass_by),
     };
 

@@ -273,6 +273,38 @@ static void test_wait_hooks_of_one(void **state)
     }
 }
 
+static void *open_later(void *user)
+{
+    struct gate *gate = user;
+
+    assert_true(gate_wait(gate, 1));
+    for (int i = 0; i < 1000; i++)
+        sched_yield();
+    gate_open(gate);
+    return NULL;
+}
+
+/* A poll in the hook waits for the load that its task waits for, however long that takes. */
+static void test_wait_hook_that_polls(void **state)
+{
+    struct cellar_cache_options options = {.page_count = 4, .depth = 2, .hooks.wait = poll_and_wait};
+    struct alone alone = {0};
+    pthread_t thread;
+    struct bed bed;
+
+    (void)state;
+    bed_open(&bed);
+    options.user = &alone;
+    alone.cache = bed_cache(&bed, &options);
+    bed_hold(&bed);
+    assert_int_equal(pthread_create(&thread, NULL, open_later, &bed.gate), 0);
+    assert_read(&bed, alone.cache, 5 * PAGE, 10);
+    assert_int_equal(alone.calls, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    cellar_cache_close(alone.cache);
+    bed_close(&bed);
+}
+
 /* No other task will ever let go. */
 static void test_wait_hook_and_all_pinned(void **state)
 {
@@ -302,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_tasks),
         cmocka_unit_test(test_tasks_keep_the_device_busy),
         cmocka_unit_test(test_wait_hooks_of_one),
+        cmocka_unit_test(test_wait_hook_that_polls),
         cmocka_unit_test(test_wait_hook_and_all_pinned),
     };
 

@@ -281,6 +281,7 @@ static void test_eager_errors_reach_all_calls(void **state)
         while (error == 0) /* until the thread has put it down */
             error = writes ? put(stage, 20 * PAGE, 1, 1) : cellar_pipeline_read(stage->pipeline, 10 * PAGE, &byte, 1);
         assert_int_equal(error, -EIO);
+        assert_int_equal(cellar_pipeline_persist(stage->pipeline, UINT64_MAX, 1), -EIO); /* of nothing, too */
         eager_close(&eager);
     }
 }
@@ -324,7 +325,19 @@ static void test_eager_pending_is_bounded(void **state)
     }
     assert_done(put(stage, 10 * PAGE, 30 * PAGE, 1));
     assert_true(cellar_pipeline_pending_bytes(stage->pipeline) <= PAGE);
+    eager_close(&eager);
+    /* Beside what must wait for commit, which counts. */
+    eager_open(&eager, true,
+               (struct cellar_pipeline_options){
+                   .pending_bytes_max = 6 * PAGE, .eager_bytes = 8 * PAGE, .committed_bytes = 2 * PAGE});
+    assert_done(put(stage, 0, 2 * PAGE, 1));
+    for (int page = 2; page < PAGES; page++) {
+        assert_done(put(stage, (uint64_t)page * PAGE, PAGE, page));
+        assert_true(cellar_pipeline_pending_bytes(stage->pipeline) <= 6 * PAGE);
+    }
+    eager_close(&eager);
     /* What can't go is not waited for. */
+    eager_open(&eager, true, (struct cellar_pipeline_options){.pending_bytes_max = PAGE, .eager_bytes = 8 * PAGE});
     assert_done(put(stage, 0, PAGE, 1));
     assert_done(put(stage, 50 * PAGE, 2 * PAGE - 1, 1));
     assert_int_equal(cellar_pipeline_pending_bytes(stage->pipeline), 3 * PAGE - 1);

@@ -46,11 +46,36 @@ static void test_fix_of_what_is_all_pending(void **state)
     }
 }
 
+/* What is written to a frame is what every read gives, at once: those too that have the page at hand. */
+static void test_seen_at_once(void **state)
+{
+    struct cellar_pipeline_options options = {.cache.copy = true};
+    struct cellar_write_frame frame;
+    struct stage stage = {0};
+    uint8_t byte;
+
+    (void)state;
+    stage_open(&stage, SIZE, &options);
+    for (int round = 0; round < 2; round++) {
+        assert_done(cellar_pipeline_get_u8(stage.pipeline, PAGE + 5, &byte));
+        assert_int_equal(byte, 0);
+    }
+    assert_done(cellar_pipeline_fix_write(stage.pipeline, PAGE, CELLAR_WRITE_AS_IS, &frame));
+    memset(frame.bytes, 7, frame.length);
+    assert_done(cellar_pipeline_get_u8(stage.pipeline, PAGE + 5, &byte));
+    assert_int_equal(byte, 7);
+    cellar_pipeline_unfix_write(stage.pipeline, &frame);
+    assert_done(cellar_pipeline_get_u8(stage.pipeline, PAGE + 5, &byte));
+    assert_int_equal(byte, 7);
+    stage_close(&stage);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_close_with_frames),
         cmocka_unit_test(test_fix_of_what_is_all_pending),
+        cmocka_unit_test(test_seen_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

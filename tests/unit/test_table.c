@@ -38,6 +38,28 @@ static void test_table_random(void **state)
     assert_int_equal(table.capacity, 0);
 }
 
+/* Neighbouring keys have their places all over the table, and nowhere else. */
+static void test_table_spread(void **state)
+{
+    (void)state;
+    for (size_t count = 8; count <= 2048; count *= 2) {
+        struct cellar_table table = {0};
+        size_t quarters[4] = {0};
+
+        assert_int_equal(cellar_table_reserve(&table, count), 0);
+        assert_int_equal(table.capacity, 2 * count);
+        for (uint64_t key = 0; key < count; key++) {
+            size_t slot = cellar_table_slot(&table, key);
+
+            assert_true(slot < table.capacity);
+            quarters[slot * 4 / table.capacity]++;
+        }
+        for (int i = 0; i < 4; i++)
+            assert_true(quarters[i] >= count / 8);
+        cellar_table_clear(&table);
+    }
+}
+
 /* Every entry of a cluster that wraps around the end of the array stays found when any of them goes. */
 static void test_table_clusters(void **state)
 {
@@ -86,6 +108,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table_random),
+        cmocka_unit_test(test_table_spread),
         cmocka_unit_test(test_table_clusters),
         cmocka_unit_test(test_table_reserve),
     };
