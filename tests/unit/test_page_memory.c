@@ -6,18 +6,22 @@
 #include "page_test.h"
 #include "support.h"
 
+#include "page/table.h"
 #include <cellar/pipeline.h>
 
-enum { LENGTH = 4096 };
+enum { LENGTH = 4096, LARGE = 1 << 20 };
 
 /* Allocations of this thread that still succeed; negative: all do. And those that didn't. */
 static _Thread_local long allocations_left = -1;
 static _Thread_local long refused;
+static _Thread_local bool refuse_once; /* or from then on */
 
 static bool may_allocate(void)
 {
     if (allocations_left == 0) {
         refused++;
+        if (refuse_once)
+            allocations_left = -1;
         return false;
     }
     allocations_left -= allocations_left > 0;
@@ -72,18 +76,21 @@ struct world {
 };
 
 /*
- * Runs step with the first, the second, ... allocation failing, until none had to: each time it must give -ENOMEM, and
- * must be able to run again. Returns how often it failed.
+ * Runs step with the first, the second, ... allocation failing, with all that follow and alone, until none had to: each
+ * time it must give -ENOMEM, and must be able to run again. Returns how many of them there were.
  */
 static long fail_each(int (*step)(struct world *world), struct world *world)
 {
-    for (long failures = 0;; failures++) {
+    for (long runs = 0;; runs++) {
+        long failures = runs / 2;
         int error;
 
         allocations_left = failures;
         refused = 0;
+        refuse_once = runs % 2 == 1;
         error = step(world);
         allocations_left = -1;
+        refuse_once = false;
         if (refused == 0) {
             assert_done(error);
             return failures;
@@ -166,6 +173,34 @@ static void test_memory_cache(void **state)
     world_close(&world);
 }
 
+static int accept(void *user, uint64_t version, uint64_t page_address, const void *bytes, size_t length)
+{
+    (void)user, (void)version, (void)page_address, (void)bytes, (void)length;
+    return 0;
+}
+
+static int step_map_all(struct world *world)
+{
+    return cellar_cache_map(world->cache, 0, LARGE, &world->fixed);
+}
+
+/* What is validated is mapped as a copy, which grows. */
+static void test_memory_large_copy(void **state)
+{
+    struct world world;
+
+    (void)state;
+    world_open(&world, ON_MEMORY);
+    assert_done(cellar_device_open_memory(NULL, LARGE, LARGE, &world.second));
+    world.options.page_bytes = 4096;
+    world.options.hooks.validate = accept;
+    assert_done(cellar_cache_open_with(world.second, &world.options, &world.cache));
+    assert_true(fail_each(step_map_all, &world) >= 3);
+    assert_int_equal(world.fixed.slice.length, LARGE);
+    cellar_cache_unfix(world.cache, &world.fixed);
+    world_close(&world);
+}
+
 static void test_memory_policies(void **state)
 {
     (void)state;
@@ -218,6 +253,29 @@ static void test_memory_loads_in_the_background(void **state)
     assert_done(cellar_cache_read(world.cache, 0, world.got, 200));
     assert_memory_equal(world.got, world.bytes, 200);
     world_close(&world);
+}
+
+/* ---- the table ---- */
+
+static void test_memory_table(void **state)
+{
+    struct cellar_table table = {0};
+    int value;
+
+    (void)state;
+    for (size_t count = 5; count < 200; count *= 3) { /* each asks for a larger one */
+        struct cellar_table before = table;
+
+        allocations_left = 0;
+        assert_result(cellar_table_reserve(&table, count), -ENOMEM);
+        allocations_left = -1;
+        assert_memory_equal(&table, &before, sizeof table);
+        assert_done(cellar_table_reserve(&table, count));
+        cellar_table_insert(&table, count, &value);
+    }
+    for (size_t count = 5; count < 200; count *= 3)
+        assert_ptr_equal(cellar_table_find(&table, count), &value);
+    cellar_table_clear(&table);
 }
 
 /* ---- pipelines ---- */
@@ -328,7 +386,7 @@ static void test_memory_versions(void **state)
     world.options.page_bytes = 1024; /* so that buffers come few at a time */
     world.options.old_pages = 300;
     assert_true(fail_each(step_open_pipeline, &world) >= 6);
-    assert_failures(fail_each(step_fix, &world), 4);
+    assert_failures(fail_each(step_fix, &world), 3);
     cellar_pipeline_discard(world.pipeline);
     assert_int_equal(fail_each(step_snapshot, &world), 1);
     assert_done(cellar_pipeline_write(world.pipeline, 30, world.bytes, LENGTH - 30));
@@ -357,34 +415,48 @@ static void test_memory_of_what_is_kept(void **state)
     world_close(&world);
 }
 
+/* Pages that would go before commit, where so many allocations of each write succeed. True: one was refused. */
+static bool write_eagerly(long allocations, bool once)
+{
+    struct world world;
+    bool any = false;
+
+    world_open(&world, ON_MEMORY);
+    world.pipeline_options = (struct cellar_pipeline_options){
+        .eager_writes = 2, .eager_bytes = 1024, .committed_bytes = 64, .pending_bytes_max = 512};
+    assert_done(step_open_pipeline(&world));
+    assert_done(cellar_pipeline_write(world.pipeline, 0, world.bytes + 7, 64));
+    for (uint64_t at = 64; at < LENGTH - 64; at += 64) /* the memory of all pages, none of which can go yet */
+        assert_done(cellar_pipeline_write(world.pipeline, at, world.bytes + 7 + at, 1));
+    refuse_once = once;
+    for (uint64_t at = 64; at < LENGTH - 64; at += 64) {
+        allocations_left = allocations;
+        refused = 0;
+        assert_done(cellar_pipeline_write(world.pipeline, at + 1, world.bytes + 8 + at, 63));
+        allocations_left = -1;
+        any = any || refused > 0;
+    }
+    refuse_once = false;
+    allocations_left = 0; /* it needs none */
+    assert_done(cellar_pipeline_commit(world.pipeline));
+    allocations_left = -1;
+    assert_done(cellar_device_read(world.device, world.got, LENGTH - 64, 0));
+    assert_memory_equal(world.got, world.bytes + 7, LENGTH - 64);
+    world_close(&world);
+    return any;
+}
+
 /* Without memory for what runs in the background all waits for commit. */
 static void test_memory_eager(void **state)
 {
-    long failures = 0;
-
     (void)state;
-    do {
-        struct world world;
+    for (int once = 0; once < 2; once++) {
+        long allocations = 0;
 
-        world_open(&world, ON_MEMORY);
-        world.pipeline_options = (struct cellar_pipeline_options){
-            .eager_writes = 2, .eager_bytes = 1024, .committed_bytes = 64, .pending_bytes_max = 512};
-        assert_done(step_open_pipeline(&world));
-        assert_done(cellar_pipeline_write(world.pipeline, 0, world.bytes + 7, LENGTH - 7)); /* its own memory */
-        cellar_pipeline_discard(world.pipeline);
-        assert_done(cellar_pipeline_write(world.pipeline, 0, world.bytes + 7, 64));
-        for (uint64_t at = 64; at < LENGTH - 64; at += 64) {
-            assert_done(cellar_pipeline_write(world.pipeline, at, world.bytes + 7 + at, 1));
-            allocations_left = failures;
-            refused = 0;
-            assert_done(cellar_pipeline_write(world.pipeline, at + 1, world.bytes + 8 + at, 63));
-            allocations_left = -1;
-        }
-        assert_done(cellar_pipeline_commit(world.pipeline));
-        assert_done(cellar_device_read(world.device, world.got, LENGTH - 64, 0));
-        assert_memory_equal(world.got, world.bytes + 7, LENGTH - 64);
-        world_close(&world);
-    } while (failures++ < 12);
+        while (write_eagerly(allocations, once != 0))
+            allocations++;
+        assert_true(allocations >= 3);
+    }
 }
 
 /* ---- places ---- */
@@ -426,14 +498,11 @@ static void test_memory_places(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory_cache),
-        cmocka_unit_test(test_memory_policies),
-        cmocka_unit_test(test_memory_loads_in_the_background),
-        cmocka_unit_test(test_memory_pipeline),
-        cmocka_unit_test(test_memory_versions),
-        cmocka_unit_test(test_memory_of_what_is_kept),
-        cmocka_unit_test(test_memory_eager),
-        cmocka_unit_test(test_memory_places),
+        cmocka_unit_test(test_memory_cache),    cmocka_unit_test(test_memory_large_copy),
+        cmocka_unit_test(test_memory_policies), cmocka_unit_test(test_memory_loads_in_the_background),
+        cmocka_unit_test(test_memory_table),    cmocka_unit_test(test_memory_pipeline),
+        cmocka_unit_test(test_memory_versions), cmocka_unit_test(test_memory_of_what_is_kept),
+        cmocka_unit_test(test_memory_eager),    cmocka_unit_test(test_memory_places),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
