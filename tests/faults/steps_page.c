@@ -14,8 +14,10 @@
 
 enum { LENGTH = 60000, PAGE = 512 };
 
+/* It takes the place of the world's writer. */
 struct room {
     struct world *world;
+    struct cellar_writer *writer; /* the world's, which is its again afterwards */
     struct cellar_device *device;
     unsigned char expected[LENGTH];
 };
@@ -52,13 +54,28 @@ static struct cellar_device *open_other(struct world *world)
     return device;
 }
 
-static void begin(struct room *room, struct world *world)
+static struct room *room_open(struct world *world)
 {
+    struct room *room = calloc(1, sizeof *room);
+
+    if (room == NULL)
+        abort();
     room->world = world;
+    room->writer = world->writer;
+    world->writer = NULL;
     room->device = open_other(world);
     memcpy(room->expected, model_bytes(model_random(&world->random), LENGTH), LENGTH);
     if (first_write(room) != 0)
         abort();
+    return room;
+}
+
+static void room_close(struct room *room)
+{
+    if (cellar_device_close(room->device) != 0)
+        abort();
+    room->world->writer = room->writer;
+    free(room);
 }
 
 static void check_bytes(struct room *room, const unsigned char *got, uint64_t at, size_t length, int error,
@@ -127,15 +144,10 @@ void world_cache(struct world *world)
 {
     struct cellar_cache_options options = {
         .page_bytes = PAGE, .page_count = 8, .depth = 4, .read_ahead_pages = 2, .copy = true};
-    struct cellar_writer *writer = world->writer;
     struct cellar_cache *cache = NULL;
-    struct room *room = calloc(1, sizeof *room);
+    struct room *room = room_open(world);
     int error;
 
-    if (room == NULL)
-        abort();
-    world->writer = NULL;
-    begin(room, world);
     WORLD_ARMED(error, cellar_cache_open_with(room->device, &options, &cache));
     WORLD_NEEDS(world, (error == 0) == (cache != NULL), "cellar_cache_open_with gave %d", error);
     if (world_judge(world, error))
@@ -143,10 +155,7 @@ void world_cache(struct world *world)
     plan_arm();
     cellar_cache_close(cache);
     plan_disarm();
-    if (cellar_device_close(room->device) != 0)
-        abort();
-    free(room);
-    world->writer = writer;
+    room_close(room);
 }
 
 /* ---- a pipeline ---- */
@@ -225,14 +234,9 @@ void world_pipeline(struct world *world)
         .committed_bytes = 30000,
     };
     struct cellar_pipeline *pipeline = NULL;
-    struct cellar_writer *writer = world->writer;
-    struct room *room = calloc(1, sizeof *room);
+    struct room *room = room_open(world);
     int error;
 
-    if (room == NULL)
-        abort();
-    world->writer = NULL;
-    begin(room, world);
     WORLD_ARMED(error, cellar_pipeline_open_with(room->device, &options, &pipeline));
     WORLD_NEEDS(world, (error == 0) == (pipeline != NULL), "cellar_pipeline_open_with gave %d", error);
     if (world_judge(world, error))
@@ -240,8 +244,5 @@ void world_pipeline(struct world *world)
     plan_arm();
     cellar_pipeline_close(pipeline);
     plan_disarm();
-    if (cellar_device_close(room->device) != 0)
-        abort();
-    free(room);
-    world->writer = writer;
+    room_close(room);
 }

@@ -152,4 +152,15 @@ static inline void poll_all(struct cellar_cache *cache)
         assert_done(cellar_cache_poll(cache, true));
 }
 
+/* An asynchronous load, and its answer. */
+static inline int load_and_wait(struct cellar_cache *cache, uint64_t address, size_t length)
+{
+    struct waited waited = {.error = 12345};
+
+    assert_done(cellar_cache_load_async(cache, address, length, note_done, &waited));
+    poll_all(cache);
+    assert_int_equal(waited.calls, 1);
+    return waited.error;
+}
+
 #endif

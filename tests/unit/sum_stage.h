@@ -71,6 +71,14 @@ static inline void stage_extend(struct sum_stage *stage)
     assert_true(stage->file->covered_bytes == stage->flushed_bytes);
 }
 
+/* A stage on which so many bytes have been flushed, and summed. */
+static inline void stage_open_with(struct sum_stage *stage, uint64_t length_bytes)
+{
+    stage_open(stage);
+    stage_append(stage, length_bytes, 1);
+    stage_extend(stage);
+}
+
 static inline struct sum_image stage_image(const struct sum_stage *stage)
 {
     uint64_t size_bytes;
@@ -92,13 +100,19 @@ static inline int stage_reopen(struct sum_stage *stage, const struct sum_image *
     return cellar_sum_open_on(stage->sums, &stage->owner, &stage->file);
 }
 
+/* As stage_reopen, and reads all of it. */
+static inline void stage_put_back(struct sum_stage *stage, const struct sum_image *image)
+{
+    assert_done(stage_reopen(stage, image));
+    assert_done(cellar_sum_scan(stage->file));
+}
+
 /* Closed and opened with what is in it. */
 static inline void stage_again(struct sum_stage *stage)
 {
     struct sum_image image = stage_image(stage);
 
-    assert_done(stage_reopen(stage, &image));
-    assert_done(cellar_sum_scan(stage->file));
+    stage_put_back(stage, &image);
     free(image.bytes);
 }
 

@@ -71,16 +71,6 @@ static void test_async_load(void **state)
     bed_close(&bed);
 }
 
-static int load_and_wait(struct cellar_cache *cache, uint64_t address, size_t length)
-{
-    struct waited waited = {0};
-
-    assert_done(cellar_cache_load_async(cache, address, length, note_done, &waited));
-    poll_all(cache);
-    assert_int_equal(waited.calls, 1);
-    return waited.error;
-}
-
 static void test_async_end(void **state)
 {
     struct cellar_cache_options options = {.page_count = 256, .depth = 2};

@@ -7,16 +7,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static int load_async(struct cellar_cache *cache, uint64_t address, size_t length)
-{
-    struct waited waited = {.error = 12345};
-
-    assert_done(cellar_cache_load_async(cache, address, length, note_done, &waited));
-    poll_all(cache);
-    assert_int_equal(waited.calls, 1);
-    return waited.error;
-}
-
 /* ---- before anything is read ---- */
 
 struct places {
@@ -54,9 +44,9 @@ static void test_place_that_fails(void **state)
             struct cellar_cache *cache = bed_cache(&bed, &options);
 
             cellar_cache_set_version(cache, 1);
-            assert_result(load_async(cache, first * PAGE, 3 * PAGE), errors[i].expected);
+            assert_result(load_and_wait(cache, first * PAGE, 3 * PAGE), errors[i].expected);
             assert_int_equal(cellar_cache_fault_address(cache), 7 * PAGE);
-            assert_done(load_async(cache, 5 * PAGE, 2 * PAGE));
+            assert_done(load_and_wait(cache, 5 * PAGE, 2 * PAGE));
             cellar_cache_close(cache);
         }
     }

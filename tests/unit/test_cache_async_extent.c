@@ -1,16 +1,6 @@
 /* What an asynchronous load asks the device for: the pages of its range, each once, and no others. */
 #include "cache_test.h"
 
-static int load_async(struct cellar_cache *cache, uint64_t address, size_t length)
-{
-    struct waited waited = {.error = 12345};
-
-    assert_done(cellar_cache_load_async(cache, address, length, note_done, &waited));
-    poll_all(cache);
-    assert_int_equal(waited.calls, 1);
-    return waited.error;
-}
-
 static uint64_t bytes_read(struct bed *bed)
 {
     return cellar_device_counters(bed->device).bytes_read;
@@ -28,13 +18,13 @@ static void test_its_pages_alone(void **state)
         struct cellar_cache *cache = bed_cache(&bed, &options);
         uint64_t before = bytes_read(&bed);
 
-        assert_done(load_async(cache, 5 * PAGE + 10, (size_t)(pages - 1) * PAGE + 1));
+        assert_done(load_and_wait(cache, 5 * PAGE + 10, (size_t)(pages - 1) * PAGE + 1));
         assert_int_equal(bytes_read(&bed) - before, pages * PAGE);
         for (uint64_t page = 5; page < 5 + pages; page++)
             assert_true(cellar_cache_is_cached(cache, page * PAGE));
         assert_false(cellar_cache_is_cached(cache, 4 * PAGE));
         assert_false(cellar_cache_is_cached(cache, (5 + pages) * PAGE));
-        assert_done(load_async(cache, 5 * PAGE, (size_t)pages * PAGE)); /* all of it is there */
+        assert_done(load_and_wait(cache, 5 * PAGE, (size_t)pages * PAGE)); /* all of it is there */
         assert_int_equal(bytes_read(&bed) - before, pages * PAGE);
         cellar_cache_close(cache);
     }
@@ -56,7 +46,7 @@ static void test_around_what_is_there(void **state)
         uint64_t bytes = bytes_read(&bed);
 
         assert_read(&bed, cache, there * PAGE, PAGE);
-        assert_done(load_async(cache, 5 * PAGE, 5 * PAGE));
+        assert_done(load_and_wait(cache, 5 * PAGE, 5 * PAGE));
         assert_int_equal(bytes_read(&bed) - bytes, 5 * PAGE);
         assert_int_equal(bed_reads(&bed) - reads, 1 + parts);
         assert_read(&bed, cache, 5 * PAGE, 5 * PAGE);
@@ -78,11 +68,11 @@ static void test_alone_after_a_failure(void **state)
     bed_open(&bed);
     cache = bed_cache(&bed, &options);
     fault_fail(&bed.fault, FAULT_READ, 1, 1, -EIO);
-    assert_done(load_async(cache, 5 * PAGE, 3 * PAGE));
+    assert_done(load_and_wait(cache, 5 * PAGE, 3 * PAGE));
     assert_int_equal(bed_reads(&bed), 1 + 3);
     assert_read(&bed, cache, 5 * PAGE, 3 * PAGE);
     assert_int_equal(bed_reads(&bed), 1 + 3);
-    assert_done(load_async(cache, 20 * PAGE, 3 * PAGE));
+    assert_done(load_and_wait(cache, 20 * PAGE, 3 * PAGE));
     assert_int_equal(bed_reads(&bed), 1 + 3 + 1);
     cellar_cache_close(cache);
     bed_close(&bed);
@@ -121,7 +111,7 @@ static void test_pages_that_lie_apart(void **state)
         unsigned reads = bed_reads(&bed);
 
         cellar_cache_set_version(cache, 1);
-        assert_done(load_async(cache, 2 * PAGE, sizeof got));
+        assert_done(load_and_wait(cache, 2 * PAGE, sizeof got));
         assert_int_equal(bed_reads(&bed) - reads, apart == 1 ? 1 : 7);
         assert_done(cellar_cache_read(cache, 2 * PAGE, got, sizeof got));
         for (uint64_t i = 0; i < 7; i++)

@@ -7,15 +7,13 @@
 /* Fixes of a shared handle cost no lock as long as it has slots: an unfix gives its own back. */
 static void test_slots_come_back(void **state)
 {
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
     struct cellar_cache *cache, *other;
 
     (void)state;
-    if (support_cache_debug())
-        support_skip("the debug mode of the cache gives pages up at once");
-    assert_non_null(bed);
-    bed_open(bed);
-    cache = bed_cache(bed, &(struct cellar_cache_options){0});
+    skip_in_debug();
+    bed_open(&bed);
+    cache = bed_cache(&bed, &(struct cellar_cache_options){0});
     assert_done(cellar_cache_share(cache, &other));
     for (uint64_t round = 0; round < 200; round++) {
         struct cellar_fixed fixed;
@@ -26,8 +24,7 @@ static void test_slots_come_back(void **state)
     }
     cellar_cache_close(other);
     cellar_cache_close(cache);
-    bed_close(bed);
-    free(bed);
+    bed_close(&bed);
 }
 
 /* A page's first use is its load; what is used again after another page was looked at stays longer. */
@@ -35,15 +32,13 @@ static void test_used_again(void **state)
 {
     struct cellar_cache_options options = {.page_count = 4, .eviction = CELLAR_EVICT_SIEVE};
     static const uint64_t pages[] = {1, 0, 1, 0, 2, 3, 4};
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
     struct cellar_cache *cache;
 
     (void)state;
-    if (support_cache_debug())
-        support_skip("the debug mode of the cache gives pages up at once");
-    assert_non_null(bed);
-    bed_open(bed);
-    cache = bed_cache(bed, &options);
+    skip_in_debug();
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
     for (size_t i = 0; i < SUPPORT_COUNT(pages); i++) {
         struct cellar_fixed fixed;
 
@@ -53,21 +48,19 @@ static void test_used_again(void **state)
     for (uint64_t page = 0; page < 5; page++)
         assert_int_equal(cellar_cache_is_cached(cache, page * PAGE), page != 2);
     cellar_cache_close(cache);
-    bed_close(bed);
-    free(bed);
+    bed_close(&bed);
 }
 
 /* The last page is short: what reaches past its end is not there, and nothing stays fixed. */
 static void test_fix_past_the_end(void **state)
 {
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
     struct cellar_fixed fixed = {.slot = 4711};
     struct cellar_cache *cache;
 
     (void)state;
-    assert_non_null(bed);
-    bed_open(bed);
-    cache = bed_cache(bed, &(struct cellar_cache_options){0});
+    bed_open(&bed);
+    cache = bed_cache(&bed, &(struct cellar_cache_options){0});
     for (int round = 0; round < 2; round++) { /* not cached, and cached */
         assert_result(cellar_cache_fix(cache, BED_BYTES - 1, 2, &fixed), CELLAR_NONE);
         assert_int_equal(fixed.slot, 4711);
@@ -82,35 +75,31 @@ static void test_fix_past_the_end(void **state)
     assert_int_equal(fixed.slice.length, PAGE - 10);
     cellar_cache_unfix(cache, &fixed);
     cellar_cache_close(cache);
-    bed_close(bed);
-    free(bed);
+    bed_close(&bed);
 }
 
 /* A range up to the last byte of its page lies in one page: it is fixed there, and costs no load of its own. */
 static void test_map_to_the_end_of_a_page(void **state)
 {
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
     struct cellar_cache *cache;
 
     (void)state;
-    if (support_cache_debug())
-        support_skip("the debug mode of the cache gives pages up at once");
-    assert_non_null(bed);
-    bed_open(bed);
-    cache = bed_cache(bed, &(struct cellar_cache_options){0});
+    skip_in_debug();
+    bed_open(&bed);
+    cache = bed_cache(&bed, &(struct cellar_cache_options){0});
     for (uint64_t from = 0; from < PAGE; from++) {
         struct cellar_fixed fixed;
 
         assert_done(cellar_cache_map(cache, 3 * PAGE + from, PAGE - from, &fixed));
         assert_non_null(fixed.frame);
         assert_int_equal(fixed.slice.length, PAGE - from);
-        assert_memory_equal(fixed.slice.bytes, bed->bytes + 3 * PAGE + from, PAGE - from);
+        assert_memory_equal(fixed.slice.bytes, bed.bytes + 3 * PAGE + from, PAGE - from);
         cellar_cache_unfix(cache, &fixed);
     }
-    assert_int_equal(bed_reads(bed), 1);
+    assert_int_equal(bed_reads(&bed), 1);
     cellar_cache_close(cache);
-    bed_close(bed);
-    free(bed);
+    bed_close(&bed);
 }
 
 /* ---- hooks ---- */
@@ -185,71 +174,48 @@ static void test_map_a_large_copy(void **state)
 
 /* ---- in the background ---- */
 
-static void note_error(void *user, int error)
-{
-    *(int *)user = error;
-}
-
 /* Every page is fixed, and none is on its way: there is nothing to wait for. */
 static void test_no_frame_for_an_async_load(void **state)
 {
     struct cellar_cache_options options = {.page_count = 2, .depth = 2};
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
     struct cellar_fixed fixed[2];
     struct cellar_cache *cache;
-    int error = 1;
 
     (void)state;
     if (support_cache_debug())
         support_skip("the debug mode of the cache has four pages");
-    assert_non_null(bed);
-    bed_open(bed);
-    cache = bed_cache(bed, &options);
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
     for (uint64_t page = 0; page < 2; page++)
         assert_done(cellar_cache_fix(cache, page * PAGE, 1, &fixed[page]));
-    assert_done(cellar_cache_load_async(cache, 5 * PAGE, 1, note_error, &error));
-    while (cellar_cache_awaited(cache) > 0)
-        assert_true(cellar_cache_poll(cache, true) >= 0);
-    assert_result(error, CELLAR_EPINNED);
+    assert_result(load_and_wait(cache, 5 * PAGE, 1), CELLAR_EPINNED);
     assert_int_equal(cellar_cache_fault_address(cache), 5 * PAGE);
     for (int page = 0; page < 2; page++)
         cellar_cache_unfix(cache, &fixed[page]);
     cellar_cache_close(cache);
-    bed_close(bed);
-    free(bed);
-}
-
-static int load_async(struct cellar_cache *cache, uint64_t address, size_t length)
-{
-    int error = 4711;
-
-    assert_done(cellar_cache_load_async(cache, address, length, note_error, &error));
-    while (cellar_cache_awaited(cache) > 0)
-        assert_true(cellar_cache_poll(cache, true) >= 0);
-    return error;
+    bed_close(&bed);
 }
 
 /* A request for two pages that fails: each is asked for alone, and has its own answer. */
 static void test_two_pages_fail_together(void **state)
 {
     struct cellar_cache_options options = {.page_count = 8, .depth = 2};
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
 
     (void)state;
-    assert_non_null(bed);
-    bed_open(bed);
+    bed_open(&bed);
     for (uint64_t failing = 0; failing < 4; failing++) {
-        struct cellar_cache *cache = bed_cache(bed, &options);
+        struct cellar_cache *cache = bed_cache(&bed, &options);
 
         if (failing > 0)
-            fault_fail(&bed->fault, FAULT_READ, 1, failing, -EIO);
-        assert_result(load_async(cache, 0, 2 * PAGE), failing < 2 ? 0 : -EIO);
-        fault_heal(&bed->fault);
-        assert_result(load_async(cache, 0, 2 * PAGE), 0);
+            fault_fail(&bed.fault, FAULT_READ, 1, failing, -EIO);
+        assert_result(load_and_wait(cache, 0, 2 * PAGE), failing < 2 ? 0 : -EIO);
+        fault_heal(&bed.fault);
+        assert_result(load_and_wait(cache, 0, 2 * PAGE), 0);
         cellar_cache_close(cache);
     }
-    bed_close(bed);
-    free(bed);
+    bed_close(&bed);
 }
 
 /* The same pages for all versions from the third on. */
@@ -265,24 +231,22 @@ static int place_since_three(void *user, uint64_t version, uint64_t page_address
 static void test_async_with_versions(void **state)
 {
     struct cellar_cache_options options = {.page_count = 8, .depth = 2, .hooks.place = place_since_three};
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
     struct cellar_cache *cache;
 
     (void)state;
     skip_in_debug();
-    assert_non_null(bed);
-    bed_open(bed);
-    options.user = bed->device;
-    cache = bed_cache(bed, &options);
+    bed_open(&bed);
+    options.user = bed.device;
+    cache = bed_cache(&bed, &options);
     cellar_cache_set_version(cache, 5);
-    assert_done(load_async(cache, 0, PAGE));
-    assert_int_equal(bed_reads(bed), 1);
+    assert_done(load_and_wait(cache, 0, PAGE));
+    assert_int_equal(bed_reads(&bed), 1);
     assert_true(cellar_cache_is_cached(cache, 0));
-    assert_read(bed, cache, 0, PAGE);
-    assert_int_equal(bed_reads(bed), 1);
+    assert_read(&bed, cache, 0, PAGE);
+    assert_int_equal(bed_reads(&bed), 1);
     cellar_cache_close(cache);
-    bed_close(bed);
-    free(bed);
+    bed_close(&bed);
 }
 
 static void wait_hook(void *user)
@@ -308,28 +272,26 @@ static void test_descriptors_of_others(void **state)
     skip_in_debug();
     for (int with_hook = 0; with_hook < 2; with_hook++) {
         struct cellar_cache_options options = {.page_count = 8, .depth = 2};
-        struct bed *bed = calloc(1, sizeof *bed);
+        struct bed bed;
         struct cellar_cache *cache, *other;
         int descriptor, open_before = open_descriptors();
 
-        assert_non_null(bed);
-        bed_open(bed);
+        bed_open(&bed);
         options.hooks.wait = with_hook ? wait_hook : NULL;
-        cache = bed_cache(bed, &options);
+        cache = bed_cache(&bed, &options);
         other = bed_share(cache);
         descriptor = cellar_cache_descriptor(other);
         assert_true(descriptor >= 0);
         assert_false(is_readable(descriptor, 0));
         assert_true(cellar_cache_poll(cache, false) >= 0); /* nothing is there */
         assert_false(is_readable(descriptor, 0));
-        assert_done(load_async(cache, 0, PAGE));
+        assert_done(load_and_wait(cache, 0, PAGE));
         assert_int_equal(is_readable(descriptor, 0), with_hook);
         assert_true(cellar_cache_poll(other, false) >= 0);
         assert_false(is_readable(descriptor, 0));
         cellar_cache_close(other);
         cellar_cache_close(cache);
-        bed_close(bed);
-        free(bed);
+        bed_close(&bed);
         assert_int_equal(open_descriptors(), open_before);
     }
 }
@@ -351,15 +313,13 @@ static void test_when_it_reads_ahead(void **state)
     static const uint64_t ahead_of[] = {4,  4,  4,  11, 11, 11, 11, 11, 24, 24, 24, 24, 24, 24,
                                         24, 24, 24, 33, 33, 33, 33, 33, 33, 33, 33, 33, 42, 42};
     struct cellar_cache_options options = {.page_count = 256, .depth = 16, .read_ahead_pages = 16};
-    struct bed *bed = calloc(1, sizeof *bed);
+    struct bed bed;
     struct cellar_cache *cache;
 
     (void)state;
-    if (support_cache_debug())
-        support_skip("the debug mode of the cache gives pages up at once");
-    assert_non_null(bed);
-    bed_open(bed);
-    cache = bed_cache(bed, &options);
+    skip_in_debug();
+    bed_open(&bed);
+    cache = bed_cache(&bed, &options);
     for (uint64_t page = 0; page < SUPPORT_COUNT(ahead_of); page++) {
         unsigned char byte;
 
@@ -368,8 +328,7 @@ static void test_when_it_reads_ahead(void **state)
         settle(cache, 1 + ahead_of[page]);
     }
     cellar_cache_close(cache);
-    bed_close(bed);
-    free(bed);
+    bed_close(&bed);
 }
 
 /* ---- map functions ---- */

@@ -1,70 +1,74 @@
 /* What a handle lets go of when pages are forgotten, and what it is given at its limit. */
 #include "cache_test.h"
 
+/* Two handles, and one page between them. */
+struct pair {
+    struct bed bed;
+    struct cellar_cache *cache, *other;
+};
+
+static void pair_open(struct pair *pair)
+{
+    struct cellar_cache_options options = {.page_count = 1};
+
+    bed_open(&pair->bed);
+    pair->cache = bed_cache(&pair->bed, &options);
+    pair->other = bed_share(pair->cache);
+}
+
+static void pair_close(struct pair *pair)
+{
+    cellar_cache_close(pair->other);
+    cellar_cache_close(pair->cache);
+    bed_close(&pair->bed);
+}
+
 /* The page that the handle looked at last makes room for another handle's. */
 static void test_invalidate_lets_go(void **state)
 {
-    struct cellar_cache_options options = {.page_count = 1};
-    struct cellar_cache *cache, *other;
+    struct pair pair;
     struct cellar_slice slice;
-    struct bed bed;
 
     (void)state;
-    bed_open(&bed);
-    cache = bed_cache(&bed, &options);
-    other = bed_share(cache);
-    assert_done(cellar_cache_load(cache, 0, 1, &slice));
-    cellar_cache_invalidate(cache, 0, PAGE);
-    assert_read(&bed, other, 5 * PAGE, PAGE);
-    assert_int_equal(cellar_cache_counters(cache).pages, 1);
-    cellar_cache_close(other);
-    cellar_cache_close(cache);
-    bed_close(&bed);
+    pair_open(&pair);
+    assert_done(cellar_cache_load(pair.cache, 0, 1, &slice));
+    cellar_cache_invalidate(pair.cache, 0, PAGE);
+    assert_read(&pair.bed, pair.other, 5 * PAGE, PAGE);
+    assert_int_equal(cellar_cache_counters(pair.cache).pages, 1);
+    pair_close(&pair);
 }
 
 /* So does a handle whose limit moves. */
 static void test_limit_lets_go(void **state)
 {
-    struct cellar_cache_options options = {.page_count = 1};
-    struct cellar_cache *cache, *other;
+    struct pair pair;
     struct cellar_slice slice;
-    struct bed bed;
 
     (void)state;
-    bed_open(&bed);
-    cache = bed_cache(&bed, &options);
-    other = bed_share(cache);
-    assert_done(cellar_cache_load(cache, 0, 1, &slice));
-    cellar_cache_set_limit(cache, 100 * PAGE);
-    assert_read(&bed, other, 5 * PAGE, PAGE);
-    cellar_cache_close(other);
-    cellar_cache_close(cache);
-    bed_close(&bed);
+    pair_open(&pair);
+    assert_done(cellar_cache_load(pair.cache, 0, 1, &slice));
+    cellar_cache_set_limit(pair.cache, 100 * PAGE);
+    assert_read(&pair.bed, pair.other, 5 * PAGE, PAGE);
+    pair_close(&pair);
 }
 
 /* And one that has fixed a page, and unfixed it: the fix held it, not the look that came with it. */
 static void test_unfix_lets_go(void **state)
 {
-    struct cellar_cache_options options = {.page_count = 1};
-    struct cellar_cache *cache, *other;
+    struct pair pair;
     struct cellar_fixed fixed;
-    struct bed bed;
 
     (void)state;
-    bed_open(&bed);
-    cache = bed_cache(&bed, &options);
-    other = bed_share(cache);
+    pair_open(&pair);
     for (int mapped = 0; mapped < 2; mapped++) {
         if (mapped)
-            assert_done(cellar_cache_map(cache, 0, PAGE, &fixed));
+            assert_done(cellar_cache_map(pair.cache, 0, PAGE, &fixed));
         else
-            assert_done(cellar_cache_fix(cache, 0, 1, &fixed));
-        cellar_cache_unfix(cache, &fixed);
-        assert_read(&bed, other, 5 * PAGE, PAGE);
+            assert_done(cellar_cache_fix(pair.cache, 0, 1, &fixed));
+        cellar_cache_unfix(pair.cache, &fixed);
+        assert_read(&pair.bed, pair.other, 5 * PAGE, PAGE);
     }
-    cellar_cache_close(other);
-    cellar_cache_close(cache);
-    bed_close(&bed);
+    pair_close(&pair);
 }
 
 /* A run that begins at the limit is empty, and costs nothing. */

@@ -47,9 +47,7 @@ static void test_much_at_once(void **state)
     struct sum_stage stage;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 5000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 5000);
     stage_append(&stage, (uint64_t)150 * SPAN, 2);
     stage_extend(&stage);
     assert_true(stage.file->settled_bytes == 5256); /* what was there before the file grew */
@@ -70,9 +68,7 @@ static void test_every_byte_is_watched(void **state)
     bool covered;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 2 * BLOCK + 1000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 2 * BLOCK + 1000);
     for (uint64_t at = CELLAR_SUM_FIRST_BYTE; at < stage.flushed_bytes; at++) {
         flip(&stage, at, at % 8);
         assert_result(stage_verify(&stage, at, &covered), CELLAR_ECHECKSUM);
@@ -145,9 +141,7 @@ static void test_owners(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 5000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 5000);
     image = stage_image(&stage);
     stage.owner.identity++;
     assert_result(stage_reopen(&stage, &image), CELLAR_ESUMS);
@@ -162,8 +156,7 @@ static void test_owners(void **state)
     /* A sector of another file of the same owner but for the identity covers nothing. */
     image.bytes[CELLAR_SUM_AT_SUMS] ^= 1;
     cellar_store_le64(image.bytes + CELLAR_SUM_AT_SUMS + 504, cellar_sum_hash(image.bytes + CELLAR_SUM_AT_SUMS, 504));
-    assert_done(stage_reopen(&stage, &image));
-    assert_done(cellar_sum_scan(stage.file));
+    stage_put_back(&stage, &image);
     assert_true(stage_assert_no_alarm(&stage) == 0);
     free(image.bytes);
     stage_close(&stage);
@@ -175,9 +168,7 @@ static void test_no_head(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 5000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 5000);
     image = stage_image(&stage);
     image.bytes[100] ^= 1; /* one head is enough */
     assert_done(stage_reopen(&stage, &image));
@@ -198,15 +189,12 @@ static void test_cut(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 4 * SPAN, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 4 * SPAN);
     image = stage_image(&stage);
     for (size_t length = BLOCK + 512; length < CELLAR_SUM_AT_SUMS + 6 * 512; length += 256) {
         struct sum_image cut = {.bytes = image.bytes, .length_bytes = length};
 
-        assert_done(stage_reopen(&stage, &cut));
-        assert_done(cellar_sum_scan(stage.file));
+        stage_put_back(&stage, &cut);
         assert_int_not_equal(judge(&stage), CELLAR_SUMS_STALE);
         stage_assert_no_alarm(&stage);
         assert_done(cellar_sum_match(stage.file, stage.store));
@@ -222,16 +210,13 @@ static void test_cut_below_settled(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, (uint64_t)100 * SPAN, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, (uint64_t)100 * SPAN);
     stage_append(&stage, (uint64_t)40 * SPAN, 2);
     stage_extend(&stage);
     assert_true(stage.file->settled_bytes > (uint64_t)100 * SPAN);
     image = stage_image(&stage);
     image.length_bytes = (size_t)cellar_sum_sector_offset(50);
-    assert_done(stage_reopen(&stage, &image));
-    assert_done(cellar_sum_scan(stage.file));
+    stage_put_back(&stage, &image);
     assert_int_equal(judge(&stage), CELLAR_SUMS_BEHIND);
     stage_extend(&stage);
     assert_true(stage_assert_no_alarm(&stage) >= stage.flushed_bytes);
@@ -248,9 +233,7 @@ static void test_store_goes_on_alone(void **state)
     uint64_t covered;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 10000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 10000);
     covered = stage.flushed_bytes;
     stage_append(&stage, 3 * SPAN, 2);
     stage_again(&stage);
@@ -272,9 +255,7 @@ static void test_store_went_back(void **state)
     struct sum_stage stage;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 10000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 10000);
     stage.flushed_bytes -= STAGE_BYTES_PER_CELL;
     stage_again(&stage);
     assert_int_equal(judge(&stage), CELLAR_SUMS_STALE);
@@ -287,9 +268,7 @@ static void test_store_took_another_way(void **state)
     struct sum_stage stage;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 10000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 10000);
     stage.flushed_bytes -= 2048;
     stage_append(&stage, 20000, 7);
     stage_again(&stage);
@@ -305,14 +284,11 @@ static void test_sums_went_back(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 10000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 10000);
     image = stage_image(&stage);
     stage_append(&stage, SPAN, 2);
     stage_extend(&stage);
-    assert_done(stage_reopen(&stage, &image));
-    assert_done(cellar_sum_scan(stage.file));
+    stage_put_back(&stage, &image);
     assert_int_equal(judge(&stage), CELLAR_SUMS_BEHIND);
     stage_assert_no_alarm(&stage);
     stage_extend(&stage);
@@ -329,9 +305,7 @@ static void test_rotten_first_part_is_not_summed_over(void **state)
 
     (void)state;
     for (int again = 0; again < 2; again++) {
-        stage_open(&stage);
-        stage_append(&stage, 3 * BLOCK + 100, 1);
-        stage_extend(&stage);
+        stage_open_with(&stage, 3 * BLOCK + 100);
         if (again != 0)
             stage_again(&stage);
         flip(&stage, stage.flushed_bytes - 50, 3);
@@ -350,16 +324,13 @@ static void test_gap(void **state)
 
     (void)state;
     for (int broken = 0; broken < 2; broken++) {
-        stage_open(&stage);
-        stage_append(&stage, 4 * SPAN, 1);
-        stage_extend(&stage);
+        stage_open_with(&stage, 4 * SPAN);
         image = stage_image(&stage);
         if (broken != 0)
             image.bytes[cellar_sum_sector_offset(1) + 30] ^= 4;
         else
             memset(image.bytes + cellar_sum_sector_offset(1), 0, CELLAR_SUM_SECTOR_BYTES);
-        assert_done(stage_reopen(&stage, &image));
-        assert_done(cellar_sum_scan(stage.file));
+        stage_put_back(&stage, &image);
         assert_int_equal(judge(&stage), CELLAR_SUMS_BEHIND);
         assert_true(stage.file->covered_bytes == SPAN);
         assert_true(stage.file->claimed_bytes == stage.flushed_bytes);
@@ -384,19 +355,15 @@ static void test_rotten_first_block_is_not_copied(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 10000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 10000);
     image = stage_image(&stage);
     memset(image.bytes + cellar_sum_copy_offset(3), 0, CELLAR_SUM_SECTOR_BYTES);
-    assert_done(stage_reopen(&stage, &image));
-    assert_done(cellar_sum_scan(stage.file));
+    stage_put_back(&stage, &image);
     flip(&stage, 300, 0);
     stage_append(&stage, 100, 2);
     assert_result(cellar_sum_extend(stage.file, stage.store, stage.flushed_bytes, stage.bytes), CELLAR_ECHECKSUM);
     flip(&stage, 300, 0);
-    assert_done(stage_reopen(&stage, &image));
-    assert_done(cellar_sum_scan(stage.file));
+    stage_put_back(&stage, &image);
     stage_extend(&stage);
     free(image.bytes);
     image = stage_image(&stage);
@@ -415,9 +382,7 @@ static void test_page_from_before(void **state)
     struct sum_stage stage;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 1000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 1000);
     memcpy(page, stage.bytes, sizeof page);
     stage_append(&stage, 1000, 2);
     stage_extend(&stage);
@@ -438,9 +403,7 @@ static void test_store_cut(void **state)
     struct sum_stage stage;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 10000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 10000);
     assert_done(cellar_device_trim(stage.store, 9000));
     assert_result(cellar_sum_verify(stage.file, stage.store, 8192, stage.bytes + 8192, 808), CELLAR_ECHECKSUM);
     assert_result(cellar_sum_match(stage.file, stage.store), CELLAR_ECHECKSUM);
@@ -503,9 +466,7 @@ static void test_growth_begins_with_a_barrier(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 5000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 5000);
     image = stage_image(&stage);
     cellar_sum_close(stage.file, false);
     fault.inner = stage_device(image.bytes, image.length_bytes);
@@ -527,9 +488,7 @@ static void test_full_disk(void **state)
     struct sum_image image;
 
     (void)state;
-    stage_open(&stage);
-    stage_append(&stage, 1000, 1);
-    stage_extend(&stage);
+    stage_open_with(&stage, 1000);
     image = stage_image(&stage);
     cellar_sum_close(stage.file, false);
     assert_done(
