@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define FUZZ_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -74,13 +75,22 @@ static inline struct fuzz_input fuzz_take(struct fuzz_input *input, size_t lengt
     return part;
 }
 
-/* Bytes that number names. */
+/*
+ * Bytes that number names: byte i is (number + i) * 167 + (i >> 8) + (number >> 8). As 167 * 23 is 1 (mod 256), each
+ * run of 256 of them is a part of the multiples of 167, written twice one after the other.
+ */
 static inline void fuzz_fill(void *buffer, size_t length_bytes, uint32_t number)
 {
+    static unsigned char multiples[512];
     unsigned char *to = buffer;
 
-    for (size_t i = 0; i < length_bytes; i++)
-        to[i] = (unsigned char)((number + i) * 167 + (i >> 8) + (number >> 8));
+    if (multiples[1] == 0) {
+        for (size_t i = 0; i < sizeof multiples; i++)
+            multiples[i] = (unsigned char)(i * 167);
+    }
+    for (size_t at = 0; at < length_bytes; at += 256)
+        memcpy(to + at, multiples + (unsigned char)(number + 23 * ((at >> 8) + (number >> 8))),
+               length_bytes - at < 256 ? length_bytes - at : 256);
 }
 
 #endif

@@ -4,11 +4,12 @@
  * limits, loads in the background, growth, writes past the cache.
  */
 #include "fuzz_cache.h"
+#include "fuzz_room.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { CALLS_MAX = 400 };
+enum { CALLS_MAX = 400, REFUSALS_MAX = 4 };
 
 static uint32_t below(struct cache_world *world, uint64_t limit)
 {
@@ -37,6 +38,7 @@ static bool went_well(struct cache_world *world, int result, int expected)
                    (world->lies && (fuzz_device_may_say(result) || result == CELLAR_EBOUNDS || result == CELLAR_NONE ||
                                     result == -EINVAL));
 
+    world->refusals += result == CELLAR_EPINNED;
     if (result != expected && !excused)
         fprintf(stderr, "result %d, expected %d\n", result, expected);
     FUZZ_NEEDS(result == expected || excused);
@@ -190,7 +192,7 @@ static int run_piece(void *user, uint64_t address, const void *bytes, size_t len
     FUZZ_NEEDS(address == iteration->next && length > 0);
     FUZZ_NEEDS(cache_holds(iteration->world, iteration->handle->version, address, bytes, length));
     iteration->next += length;
-    if (iteration->nested) { /* another page, with one frame less */
+    if (iteration->nested && iteration->world->refusals < REFUSALS_MAX) { /* another page, with one frame less */
         uint64_t other = (address * 7) % (iteration->world->size_bytes + 1);
 
         iteration->world->pins++;
@@ -379,7 +381,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
     static struct cache_world world;
 
     cache_world_open(&world, &input);
-    for (int i = 0; i < CALLS_MAX && fuzz_more(&input); i++) {
+    for (int i = 0; i < CALLS_MAX && fuzz_more(&input) && world.refusals < REFUSALS_MAX; i++) {
         unsigned which = fuzz_byte(&input);
         struct cache_handle *handle = &world.handles[which / 64];
 
@@ -394,5 +396,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
             unpin_all(&world, &world.handles[i]);
     }
     cache_world_close(&world);
+    FUZZ_NEEDS(fuzz_rooms_taken() == 0);
     return 0;
 }

@@ -36,6 +36,7 @@ struct cache_world {
     struct cache_handle handles[CACHE_HANDLES_MAX];
     int mapped_count;       /* map calls without an unmap */
     unsigned pins;          /* pages that are fixed, or mapped, now */
+    unsigned refusals;      /* calls that found all pages fixed: they wait for long, so few are enough */
     unsigned loads, loaded; /* load_async that were made, and done functions called */
 };
 

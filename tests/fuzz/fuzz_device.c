@@ -1,23 +1,9 @@
 /* fuzz_device.c - the device in memory whose answers the input chooses. */
 #include "fuzz_device.h"
+#include "fuzz_room.h"
 
 #include <errno.h>
 #include <string.h>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define FUZZ_POISONS 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FUZZ_POISONS 1
-#endif
-#endif
-
-#ifdef FUZZ_POISONS
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-#endif
 
 enum { INTERRUPTS_MAX = 3 };
 
@@ -214,11 +200,10 @@ static int device_sync(void *state, uint64_t token, uint64_t offset, uint64_t le
 
 static void resize(struct fuzz_device *fuzz, uint64_t size_bytes)
 {
-    ASAN_UNPOISON_MEMORY_REGION(fuzz->bytes, fuzz->capacity_bytes);
-    if (size_bytes < fuzz->size_bytes)
-        memset(fuzz->bytes + size_bytes, 0, (size_t)(fuzz->size_bytes - size_bytes));
+    fuzz_room_show(fuzz->bytes, (size_t)size_bytes);
+    if (size_bytes > fuzz->size_bytes)
+        memset(fuzz->bytes + fuzz->size_bytes, 0, (size_t)(size_bytes - fuzz->size_bytes));
     fuzz->size_bytes = size_bytes;
-    ASAN_POISON_MEMORY_REGION(fuzz->bytes + size_bytes, (size_t)(fuzz->capacity_bytes - size_bytes));
 }
 
 void fuzz_device_resize(struct fuzz_device *fuzz, uint64_t size_bytes)
@@ -303,8 +288,7 @@ static int device_close(void *state)
     struct fuzz_device *fuzz = state;
 
     FUZZ_NEEDS(fuzz->lent == 0);
-    ASAN_UNPOISON_MEMORY_REGION(fuzz->bytes, fuzz->capacity_bytes);
-    free(fuzz->bytes);
+    fuzz_room_give(fuzz->bytes);
     pthread_mutex_destroy(&fuzz->lock);
     return 0;
 }
@@ -314,9 +298,10 @@ struct cellar_device *fuzz_device_open(struct fuzz_device *fuzz)
     struct cellar_device *device = NULL;
 
     FUZZ_NEEDS(fuzz->size_bytes <= fuzz->capacity_bytes);
-    fuzz->bytes = calloc(1, fuzz->capacity_bytes + 1);
-    FUZZ_NEEDS(fuzz->bytes != NULL && pthread_mutex_init(&fuzz->lock, NULL) == 0);
-    ASAN_POISON_MEMORY_REGION(fuzz->bytes + fuzz->size_bytes, (size_t)(fuzz->capacity_bytes - fuzz->size_bytes));
+    FUZZ_NEEDS(pthread_mutex_init(&fuzz->lock, NULL) == 0);
+    fuzz->bytes = fuzz_room_take(fuzz->capacity_bytes);
+    fuzz_room_show(fuzz->bytes, (size_t)fuzz->size_bytes);
+    memset(fuzz->bytes, 0, (size_t)fuzz->size_bytes);
     fuzz->ops = (struct cellar_device_ops){
         .name = "fuzz",
         .block_bytes = device_block_bytes,

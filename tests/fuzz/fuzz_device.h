@@ -40,7 +40,7 @@ struct fuzz_device {
     struct cellar_device_ops ops;
 };
 
-/* Makes the device; its bytes are zero. Closing it frees them. */
+/* Makes the device; its bytes are zero. After closing it they may not be used. */
 struct cellar_device *fuzz_device_open(struct fuzz_device *fuzz);
 
 /* Makes it longer or shorter, as others could. */

@@ -6,6 +6,7 @@
 #include "fuzz_open.h"
 
 #include "fuzz_device.h"
+#include "fuzz_room.h"
 
 #include "format/format.h"
 
@@ -337,5 +338,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
         FUZZ_NEEDS(opened == 0);
         FUZZ_NEEDS(written == 0 || written == -ENOTSUP || written == CELLAR_EWINDOW);
     }
+    FUZZ_NEEDS(fuzz_rooms_taken() == 0);
     return 0;
 }

@@ -7,7 +7,9 @@
 #include "fuzz_open.h"
 
 #include <cellar/sums.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* By the linker in the place of the functions with these names. */
@@ -15,6 +17,10 @@ int __wrap_cellar_device_open_pread(const char *path, int flags, unsigned mode, 
 int __wrap_cellar_sums_check(const char *path, const struct cellar_sums_options *options,
                              struct cellar_sums_report *ret_report);
 int __wrap_nanosleep(const struct timespec *time, struct timespec *ret_rest);
+int __wrap_stat(const char *path, struct stat *ret_status);
+int __real_stat(const char *path, struct stat *ret_status);
+
+static const char no_path[] = "no file";
 
 static struct fuzz_device file;
 static const uint8_t *file_bytes;
@@ -47,6 +53,14 @@ int __wrap_nanosleep(const struct timespec *time, struct timespec *ret_rest)
     (void)time;
     (void)ret_rest;
     return 0;
+}
+
+int __wrap_stat(const char *path, struct stat *ret_status)
+{
+    if (path != no_path)
+        return __real_stat(path, ret_status);
+    errno = ENOENT;
+    return -1;
 }
 
 static ssize_t write_nowhere(void *cookie, const char *bytes, size_t length_bytes)
@@ -116,7 +130,7 @@ static int run(uint32_t choice, const struct cellar_key *key, bool other)
     struct cellar_dump dump;
     int exit_code = CELLAR_EXIT_SYSTEM;
 
-    if (cellar_dump_open(&dump, "no file", key) == 0)
+    if (cellar_dump_open(&dump, no_path, key) == 0)
         exit_code = other ? run_another(&dump, choice) : cellar_dump_check(&dump, &plain);
     cellar_dump_close(&dump);
     return exit_code;

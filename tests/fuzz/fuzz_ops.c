@@ -4,6 +4,7 @@
  * be full early, and may fail; then the writer is opened again, and everything committed must be there.
  */
 #include "fuzz_ops_model.h"
+#include "fuzz_room.h"
 
 #include <errno.h>
 
@@ -269,5 +270,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
         ops_check(&m);
     }
     ops_end(&m);
+    FUZZ_NEEDS(fuzz_rooms_taken() == 0);
     return 0;
 }

@@ -1,10 +1,11 @@
 /* fuzz_ops_model.c - the store of the fuzzer of operations against its model. */
 #include "fuzz_ops_model.h"
+#include "fuzz_room.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { AREA_BYTES = 100000 };
+enum { AREA_BYTES = 100000, LONG_BYTES = 8192, LONG_LOOKS = 8 };
 
 static const struct cellar_key writer_key = {.bytes = {9, 8, 7}};
 
@@ -26,6 +27,28 @@ void ops_undefine(struct ops_model *m, uint32_t first_index, uint32_t cell_count
     memset(at(m->defined, m, first_index), 0, (size_t)cell_count * m->config.bytes_per_cell);
 }
 
+/* Whether the bytes that are defined are the expected ones. */
+static bool is_as_defined(const unsigned char *got, const unsigned char *expected, const unsigned char *defined,
+                          size_t length_bytes)
+{
+    const unsigned char *end = defined + length_bytes;
+
+    while (defined < end) {
+        const unsigned char *gap = memchr(defined, 0, (size_t)(end - defined)), *next;
+        size_t run = (size_t)((gap != NULL ? gap : end) - defined);
+
+        if (memcmp(got, expected, run) != 0)
+            return false;
+        next = gap != NULL ? memchr(gap, 1, (size_t)(end - gap)) : NULL;
+        if (next == NULL)
+            return true;
+        got += next - defined;
+        expected += next - defined;
+        defined = next;
+    }
+    return true;
+}
+
 static void settle_bytes(struct ops_model *m, uint32_t from_index)
 {
     struct cellar_snapshot snapshot = cellar_writer_snapshot(m->writer);
@@ -37,10 +60,8 @@ static void settle_bytes(struct ops_model *m, uint32_t from_index)
         return;
     got = malloc(length_bytes);
     FUZZ_NEEDS(got != NULL && cellar_snapshot_read(&snapshot, from_index, 0, got, length_bytes) == 0);
-    for (size_t i = 0; i < length_bytes; i++) {
-        FUZZ_NEEDS(defined[i] == 0 || got[i] == expected[i]);
-        expected[i] = got[i];
-    }
+    FUZZ_NEEDS(is_as_defined(got, expected, defined, length_bytes));
+    memcpy(expected, got, length_bytes);
     memset(defined, 1, length_bytes);
     free(got);
 }
@@ -131,6 +152,14 @@ void ops_open_again(struct ops_model *m)
     take_state(m);
 }
 
+static unsigned char *take_room(size_t length_bytes)
+{
+    unsigned char *room = fuzz_room_take(length_bytes);
+
+    fuzz_room_show(room, length_bytes);
+    return room;
+}
+
 void ops_begin(struct ops_model *m, struct fuzz_input *input)
 {
     static const uint32_t cell_bytes[] = {32, 4, 5, 7, 64, 100, 256, 1000};
@@ -161,10 +190,10 @@ void ops_begin(struct ops_model *m, struct fuzz_input *input)
                                                 .eager_writes = CELLAR_EAGER_NONE,
                                                 .compat = (choice & 16) != 0};
     m->now = m->committed = m->flushed = (struct cellar_state){.next_index = start};
-    m->bytes = malloc((size_t)m->config.max_index * b);
-    m->defined = calloc(m->config.max_index, b);
-    m->buffer = malloc(OPS_WRITE_BYTES_MAX + 4 * (size_t)b);
-    FUZZ_NEEDS(m->bytes != NULL && m->defined != NULL && m->buffer != NULL);
+    m->bytes = take_room((size_t)m->config.max_index * b);
+    m->defined = take_room((size_t)m->config.max_index * b);
+    m->buffer = take_room(OPS_WRITE_BYTES_MAX + 4 * (size_t)b);
+    memset(m->defined, 0, (size_t)m->config.max_index * b);
     m->device = fuzz_device_open(&m->fuzz);
     FUZZ_NEEDS(cellar_writer_create_on(m->device, &m->config, &m->options, &m->writer) == 0);
     open_readers(m);
@@ -181,10 +210,7 @@ void ops_check_cells(struct ops_model *m, const struct cellar_snapshot *snapshot
     FUZZ_NEEDS(got != NULL);
     if (count > 0)
         FUZZ_NEEDS(cellar_snapshot_read(snapshot, first, 0, got, length_bytes) == 0);
-    if (memchr(defined, 0, length_bytes) == NULL)
-        FUZZ_NEEDS(memcmp(got, expected, length_bytes) == 0);
-    for (size_t i = 0; i < length_bytes; i++)
-        FUZZ_NEEDS(defined[i] == 0 || got[i] == expected[i]);
+    FUZZ_NEEDS(is_as_defined(got, expected, defined, length_bytes));
     free(got);
 }
 
@@ -217,8 +243,13 @@ static void check_snapshot(struct ops_model *m, const struct cellar_snapshot *sn
         return;
     ops_check_cells(m, snapshot, m->start + ops_below(m, cells), 1);
     ops_check_cells(m, snapshot, state->next_index - 1, 1);
-    if (m->value_count > 0)
-        check_value(m, snapshot, &m->values[ops_below(m, (uint32_t)m->value_count)]);
+    if (m->value_count > 0) {
+        const struct ops_value *value = &m->values[ops_below(m, (uint32_t)m->value_count)];
+
+        /* A long one takes as long as many operations. */
+        if (value->length_bytes < LONG_BYTES || m->long_looks++ % LONG_LOOKS == 0)
+            check_value(m, snapshot, value);
+    }
 }
 
 static void check_reader(struct ops_model *m, struct cellar_reader *reader, const struct cellar_state *state)
@@ -311,7 +342,7 @@ void ops_end(struct ops_model *m)
     cellar_reader_close(m->follower);
     cellar_reader_close(m->durable);
     FUZZ_NEEDS(cellar_device_close(m->device) == 0);
-    free(m->bytes);
-    free(m->defined);
-    free(m->buffer);
+    fuzz_room_give(m->bytes);
+    fuzz_room_give(m->defined);
+    fuzz_room_give(m->buffer);
 }

@@ -28,8 +28,9 @@ struct ops_model {
     struct cellar_state now, committed, flushed;
     struct ops_value values[OPS_VALUES_MAX]; /* in the order of their indices */
     size_t value_count;
-    bool lost_boot; /* the device is another one since the writer was opened: what it wrote may be lost */
-    bool failed;    /* a wrong answer of the device has reached the writer: it is to be opened again */
+    unsigned long_looks; /* at long values, of which not each is made */
+    bool lost_boot;      /* the device is another one since the writer was opened: what it wrote may be lost */
+    bool failed;         /* a wrong answer of the device has reached the writer: it is to be opened again */
 
     struct cellar_writer_options options;
     struct cellar_writer *writer;

@@ -4,6 +4,7 @@
  * writes, versions in places of their own, write frames, loads in the background, growth.
  */
 #include "fuzz_pipeline.h"
+#include "fuzz_room.h"
 
 #include "page/pipeline.h"
 
@@ -285,5 +286,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
     }
     pipe_check_all(&world);
     pipe_close(&world);
+    FUZZ_NEEDS(fuzz_rooms_taken() == 0);
     return 0;
 }

@@ -26,7 +26,6 @@ struct cellar_request *__wrap_cellar_queue_take(struct cellar_queue *queue, bool
 void __wrap_cellar_queue_nudge(struct cellar_queue *queue);
 unsigned __wrap_cellar_queue_outstanding(const struct cellar_queue *queue);
 int __wrap_cellar_queue_descriptor(const struct cellar_queue *queue);
-int __wrap_sched_yield(void);
 
 void fuzz_queue_schedule(struct fuzz_input choices)
 {
@@ -146,10 +145,4 @@ int __wrap_cellar_queue_descriptor(const struct cellar_queue *queue)
 {
     (void)queue;
     return -ENOTSUP;
-}
-
-/* There is one thread: to wait for another one is time lost. */
-int __wrap_sched_yield(void)
-{
-    return 0;
 }

@@ -5,6 +5,7 @@
  * makes no rot whole and nothing rotten.
  */
 #include "fuzz_sums.h"
+#include "fuzz_room.h"
 
 #include "format/format.h"
 #include "sum/sum_hash.h"
@@ -18,13 +19,19 @@ enum {
     SECTOR = CELLAR_SUM_SECTOR_BYTES,
     CELL = FUZZ_SUMS_BYTES_PER_CELL,
     VALUE_BYTES_MAX = 9000,
-    BLOCKS_MAX = 100,
+    DECODED_MAX = 2,
     LOCATE_BYTES_MAX = 200, /* more takes milliseconds */
 };
 
 enum verdict { NO_SUM, HOLDS, ROTTEN };
 
 enum change { CHANGE_FLIP = 128, CHANGE_CUT = 64 };
+
+/* A sector of sums, or what decoding it said. */
+struct decoded {
+    int error;
+    struct cellar_sum_sector sector;
+};
 
 /* A store and a checksum file that lie there now. */
 struct pair {
@@ -33,6 +40,7 @@ struct pair {
     uint32_t identity;
     uint64_t flushed_bytes;
     uint32_t block_count;
+    struct decoded decoded[DECODED_MAX]; /* the first sectors: each is asked for once for each of its blocks */
 };
 
 /* ---- what must come out ---- */
@@ -45,6 +53,15 @@ int __wrap_cellar_sum_locate(void *bytes, size_t length_bytes, uint64_t sum, siz
 {
     FUZZ_NEEDS(length_bytes > 0 && length_bytes <= BLOCK);
     return length_bytes > LOCATE_BYTES_MAX ? CELLAR_NONE : __real_cellar_sum_locate(bytes, length_bytes, sum, ret_bit);
+}
+
+static int decode_sector(const struct pair *pair, uint32_t number, struct cellar_sum_sector *ret_sector)
+{
+    uint64_t at = cellar_sum_sector_offset(number);
+
+    if (pair->sums.length_bytes < at + SECTOR)
+        return CELLAR_NONE;
+    return cellar_sum_sector_decode(pair->sums.bytes + at, pair->identity, number, ret_sector);
 }
 
 static struct pair look(const char *path, const char *sums_path)
@@ -63,32 +80,40 @@ static struct pair look(const char *path, const char *sums_path)
     pair.identity = cellar_load_le32(pair.store.bytes + CELLAR_AT_CHECKSUM_ID);
     pair.flushed_bytes = (uint64_t)slots[which].state.next_index * CELL;
     pair.block_count = (uint32_t)((pair.flushed_bytes + BLOCK - 1) / BLOCK);
+    for (uint32_t i = 0; i < DECODED_MAX; i++)
+        pair.decoded[i].error = decode_sector(&pair, i, &pair.decoded[i].sector);
     return pair;
 }
 
-static int read_sector(const struct pair *pair, uint32_t number, struct cellar_sum_sector *ret_sector)
+/* other: room for a sector that is none of the first. */
+static int read_sector(const struct pair *pair, uint32_t number, struct decoded *other,
+                       const struct cellar_sum_sector **ret_sector)
 {
-    uint64_t at = cellar_sum_sector_offset(number);
+    const struct decoded *decoded = other;
 
-    if (pair->sums.length_bytes < at + SECTOR)
-        return CELLAR_NONE;
-    return cellar_sum_sector_decode(pair->sums.bytes + at, pair->identity, number, ret_sector);
+    if (number < DECODED_MAX)
+        decoded = &pair->decoded[number];
+    else
+        other->error = decode_sector(pair, number, &other->sector);
+    *ret_sector = &decoded->sector;
+    return decoded->error;
 }
 
 /* What the sum of a block says of its bytes; it is of those from *ret_begin to *ret_end. */
 static enum verdict judge(const struct pair *pair, uint32_t block, uint64_t *ret_begin, uint64_t *ret_end)
 {
     uint32_t number = block / CELLAR_SUM_PER_SECTOR, i = block % CELLAR_SUM_PER_SECTOR;
-    struct cellar_sum_sector sector;
+    const struct cellar_sum_sector *sector;
+    struct decoded other;
 
     *ret_begin = *ret_end = 0;
-    if (read_sector(pair, number, &sector) != 0 || i >= sector.count)
+    if (read_sector(pair, number, &other, &sector) != 0 || i >= sector->count)
         return NO_SUM;
-    cellar_sum_range(&sector, i, ret_begin, ret_end);
+    cellar_sum_range(sector, i, ret_begin, ret_end);
     if (*ret_end > pair->store.length_bytes)
         return ROTTEN;
-    return cellar_sum_hash(pair->store.bytes + *ret_begin, (size_t)(*ret_end - *ret_begin)) == sector.sums[i] ? HOLDS
-                                                                                                              : ROTTEN;
+    return cellar_sum_hash(pair->store.bytes + *ret_begin, (size_t)(*ret_end - *ret_begin)) == sector->sums[i] ? HOLDS
+                                                                                                               : ROTTEN;
 }
 
 /* ---- check ---- */
@@ -125,12 +150,13 @@ static void check_report(const struct pair *pair, const struct cellar_sums_repor
 
     for (uint32_t block = 0; block < pair->block_count; block++) {
         enum verdict verdict = judge(pair, block, &begin, &end);
-        struct cellar_sum_sector sector;
+        const struct cellar_sum_sector *sector;
+        struct decoded other;
 
         rotten += verdict == ROTTEN;
         verified_bytes += verdict != NO_SUM ? end - begin : 0;
         if (block % CELLAR_SUM_PER_SECTOR == 0)
-            broken += read_sector(pair, block / CELLAR_SUM_PER_SECTOR, &sector) == CELLAR_ECORRUPT;
+            broken += read_sector(pair, block / CELLAR_SUM_PER_SECTOR, &other, &sector) == CELLAR_ECORRUPT;
     }
     FUZZ_NEEDS(report->rotten_blocks == rotten && report->broken_sectors == broken);
     FUZZ_NEEDS(report->verified_bytes == verified_bytes);
@@ -369,20 +395,19 @@ static const char *put_files(const uint8_t *bytes, size_t length_bytes)
     size_t sectors = (length_bytes - FUZZ_SUMS_CHOICES) / SECTOR, rest = (length_bytes - FUZZ_SUMS_CHOICES) % SECTOR;
     size_t cut_bytes = bytes[FUZZ_SUMS_AT_CUT] | (size_t)bytes[FUZZ_SUMS_AT_CUT + 1] << 8;
     size_t file_bytes = (size_t)fuzz_sums_offset(sectors) + rest, store_bytes = store->store.length_bytes;
-    unsigned char *file = calloc(1, file_bytes + 1), *copy = malloc(store_bytes);
+    unsigned char *file, *copy;
     const char *path = (bytes[FUZZ_SUMS_AT_DEED] & 128) != 0 ? FUZZ_STORE_FRESH : FUZZ_STORE_SUMS;
 
-    FUZZ_NEEDS(file != NULL && copy != NULL);
+    file = fuzz_file_make(path, file_bytes);
     for (size_t i = 0; i <= sectors; i++)
         memcpy(file + fuzz_sums_offset(i), bytes + FUZZ_SUMS_CHOICES + i * SECTOR, i < sectors ? SECTOR : rest);
-    fuzz_file_put(path, file, file_bytes - (cut_bytes < file_bytes ? cut_bytes : file_bytes));
     if ((bytes[FUZZ_SUMS_AT_DEED] & 192) == 192)
         fuzz_file_put(FUZZ_STORE_SUMS, file, file_bytes < BLOCK ? 0 : 100);
+    fuzz_file_cut(path, file_bytes - (cut_bytes < file_bytes ? cut_bytes : file_bytes));
+    copy = fuzz_file_make(FUZZ_STORE, store_bytes);
     memcpy(copy, store->store.bytes, store_bytes);
     change_store(copy, &store_bytes, bytes);
-    fuzz_file_put(FUZZ_STORE, copy, store_bytes);
-    free(file);
-    free(copy);
+    fuzz_file_cut(FUZZ_STORE, store_bytes);
     return path;
 }
 
@@ -393,11 +418,11 @@ static void act(const struct pair *pair, const char *sums_path, const struct cel
     uint32_t length_bytes = choices[FUZZ_SUMS_AT_PLACE] | (uint32_t)choices[FUZZ_SUMS_AT_PLACE + 1] << 8;
     struct pair before = *pair;
 
+    if ((deed & 7) == 0)
+        return;
     before.store = fuzz_file_copy(pair->path);
     before.sums = fuzz_file_copy(sums_path);
     switch (deed & 7) {
-    case 0:
-        break;
     case 1:
     case 2:
     case 3:
@@ -412,8 +437,8 @@ static void act(const struct pair *pair, const char *sums_path, const struct cel
     default:
         go_on(&before, sums_path, report, 1 + length_bytes % (VALUE_BYTES_MAX - 1));
     }
-    free(before.store.bytes);
-    free(before.sums.bytes);
+    fuzz_room_give(before.store.bytes);
+    fuzz_room_give(before.sums.bytes);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
@@ -422,12 +447,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
     struct cellar_sums_report report;
     const char *sums_path;
     struct pair pair;
+    unsigned rooms;
 
     if (length_bytes < FUZZ_SUMS_CHOICES) {
         bytes = no_choices;
         length_bytes = FUZZ_SUMS_CHOICES;
     }
     fuzz_sums_store(0); /* makes all of them, and leaves no file */
+    rooms = fuzz_rooms_taken();
     sums_path = put_files(bytes, length_bytes);
     pair = look(FUZZ_STORE, sums_path);
     if (pair.store.length_bytes < CELLAR_HEADER_BYTES) {
@@ -438,5 +465,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
         act(&pair, sums_path, &report, bytes);
     }
     fuzz_files_clear();
+    FUZZ_NEEDS(fuzz_rooms_taken() == rooms);
     return 0;
 }

@@ -28,13 +28,19 @@ struct fuzz_bytes {
     size_t length_bytes;
 };
 
-/* Makes a file of a copy of the bytes, in place of what has the name. */
+/* Makes a file of zero bytes, in place of what has the name. Returns the bytes, as fuzz_file_look does. */
+unsigned char *fuzz_file_make(const char *path, size_t length_bytes);
+
+/* Makes a file of a copy of the bytes. */
 void fuzz_file_put(const char *path, const void *bytes, size_t length_bytes);
+
+/* Makes the file shorter. */
+void fuzz_file_cut(const char *path, size_t length_bytes);
 
 /* The bytes of the file, which belong to it, until it is changed; none where it is not there. */
 struct fuzz_bytes fuzz_file_look(const char *path);
 
-/* A copy of them. */
+/* A copy of them, in a room of fuzz_room.h. */
 struct fuzz_bytes fuzz_file_copy(const char *path);
 
 /* Removes all files; none may be open. */

@@ -2,6 +2,7 @@
  * fuzz_sums_files.c - files in memory. The linker puts the functions here in the place of the library's and of the C
  * library's that reach files by their names; names of other files go on to these.
  */
+#include "fuzz_room.h"
 #include "fuzz_sums.h"
 
 #include "device/file.h"
@@ -53,7 +54,7 @@ static void let_go(struct node *node)
 {
     if (--node->references > 0)
         return;
-    free(node->bytes);
+    fuzz_room_give(node->bytes);
     free(node);
 }
 
@@ -92,12 +93,19 @@ static int move(const char *from, const char *to)
 
 static void resize(struct node *node, size_t size_bytes)
 {
-    unsigned char *bytes = realloc(node->bytes, size_bytes > 0 ? size_bytes : 1);
+    unsigned char *bytes = node->bytes;
 
-    FUZZ_NEEDS(bytes != NULL);
+    if (bytes == NULL || size_bytes > fuzz_room_capacity(bytes)) {
+        node->bytes = fuzz_room_take(size_bytes);
+        fuzz_room_show(node->bytes, size_bytes);
+        if (bytes != NULL)
+            memcpy(node->bytes, bytes, node->size_bytes);
+        fuzz_room_give(bytes);
+    } else {
+        fuzz_room_show(bytes, size_bytes);
+    }
     if (size_bytes > node->size_bytes)
-        memset(bytes + node->size_bytes, 0, size_bytes - node->size_bytes);
-    node->bytes = bytes;
+        memset(node->bytes + node->size_bytes, 0, size_bytes - node->size_bytes);
     node->size_bytes = size_bytes;
 }
 
@@ -372,12 +380,28 @@ int __wrap_nanosleep(const struct timespec *time, struct timespec *ret_rest)
 
 /* ---- for the tests ---- */
 
-void fuzz_file_put(const char *path, const void *bytes, size_t length_bytes)
+unsigned char *fuzz_file_make(const char *path, size_t length_bytes)
 {
     struct node *node = make(path);
 
     resize(node, length_bytes);
-    memcpy(node->bytes, bytes, length_bytes);
+    return node->bytes;
+}
+
+void fuzz_file_put(const char *path, const void *bytes, size_t length_bytes)
+{
+    unsigned char *made = fuzz_file_make(path, length_bytes);
+
+    if (length_bytes > 0)
+        memcpy(made, bytes, length_bytes);
+}
+
+void fuzz_file_cut(const char *path, size_t length_bytes)
+{
+    const struct entry *entry = find(path);
+
+    FUZZ_NEEDS(entry != NULL && length_bytes <= entry->node->size_bytes);
+    resize(entry->node, length_bytes);
 }
 
 struct fuzz_bytes fuzz_file_look(const char *path)
@@ -393,8 +417,8 @@ struct fuzz_bytes fuzz_file_copy(const char *path)
 {
     struct fuzz_bytes found = fuzz_file_look(path), copy = found;
 
-    copy.bytes = malloc(found.length_bytes + 1);
-    FUZZ_NEEDS(copy.bytes != NULL);
+    copy.bytes = fuzz_room_take(found.length_bytes);
+    fuzz_room_show(copy.bytes, found.length_bytes);
     if (found.length_bytes > 0)
         memcpy(copy.bytes, found.bytes, found.length_bytes);
     return copy;
