@@ -157,12 +157,13 @@ static int keep_pages(struct cellar_pipeline *pipeline, size_t count, uint64_t s
 
     for (size_t i = 0; i < count && error == 0; i++) {
         const struct cellar_pending *pending = pipeline->pending.order[i];
+        uint64_t address = pending->page << pipeline->pending.page_shift;
         size_t from, to;
 
         part_in_page(pipeline, pending, start, end, &from, &to);
         error = cellar_pool_keep(pipeline->front.cache, pending->page,
-                                 (pending->page << pipeline->pending.page_shift) +
-                                     cellar_bits_next(pending->dirty, true, from, to));
+                                 address + cellar_bits_next(pending->dirty, true, from, to),
+                                 address + cellar_bits_last(pending->dirty, true, from, to) + 1);
     }
     return error;
 }

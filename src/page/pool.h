@@ -190,9 +190,10 @@ void cellar_pool_read_ahead(struct cellar_cache *cache, uint64_t page, bool miss
 
 /*
  * Makes sure that the page stays in memory as it is now, if a snapshot needs bytes of it from first_byte (an address)
- * on: to be called before it is overwritten. CELLAR_EOLDPAGES: that would be too many. Errors of loading it.
+ * on: to be called before those up to end_byte are overwritten. CELLAR_EOLDPAGES: that would be too many.
+ * CELLAR_EBOUNDS: the device says that it ends before end_byte. Errors of loading it.
  */
-int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_byte);
+int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_byte, uint64_t end_byte);
 
 /* Pages [first, last] have been overwritten, or perhaps: what is kept of them is for the versions before, and all else
  * is forgotten. */

@@ -24,15 +24,25 @@ static bool is_needed(const struct cellar_pool *pool, uint64_t from, uint64_t un
     return false;
 }
 
-int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_byte)
+/* The frame ends before what is to be overwritten does, as the device said: that has been cut, or says what is not so.
+ * What is missing snapshots would read from the device, later, as it is then. */
+static bool ends_early(const struct cellar_pool *pool, const struct cellar_frame *frame, uint64_t end_byte)
+{
+    uint64_t end = (frame->page << pool->page_shift) + frame->length;
+
+    return end < end_byte && is_needed(pool, atomic_load_explicit(&frame->from, memory_order_relaxed), UINT64_MAX, end);
+}
+
+int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_byte, uint64_t end_byte)
 {
     struct cellar_pool *pool = cache->pool;
     struct cellar_frame *loaded = NULL;
+    bool kept = false;
     int error = 0;
 
     if (!pool->shared)
         return 0; /* no snapshot was ever taken */
-    while (error == 0) {
+    while (error == 0 && !kept) {
         struct cellar_frame *frame;
 
         pthread_mutex_lock(&pool->lock);
@@ -42,21 +52,23 @@ int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_b
             cellar_pool_await(pool, frame);
         if ((frame != NULL && frame->state == CELLAR_FRAME_OLD) ||
             !is_needed(pool, cellar_pool_from(pool, page), UINT64_MAX, first_byte)) {
-            loaded = NULL;
-            error = CELLAR_NONE;
+            kept = true;
         } else if (pool->old_count >= pool->options.old_pages) {
             error = CELLAR_EOLDPAGES;
         } else if (frame != NULL && frame == loaded && frame->state == CELLAR_FRAME_CACHED) {
-            cellar_pool_to_old(pool, frame);
-            error = CELLAR_NONE;
+            kept = !ends_early(pool, frame, end_byte);
+            if (kept)
+                cellar_pool_to_old(pool, frame);
+            else
+                error = CELLAR_EBOUNDS;
         }
         pthread_mutex_unlock(&pool->lock);
         /* All of it that there is, whatever limit those have who cached it. Afterwards it may have gone again. */
-        if (error == 0)
+        if (error == 0 && !kept)
             error = cellar_pool_get(cache, page, pool->page_bytes, pool->page_bytes, &loaded);
     }
     cellar_cache_let_go(cache);
-    return error == CELLAR_NONE ? 0 : error;
+    return error == CELLAR_NONE ? CELLAR_EBOUNDS : error; /* not a byte of it is there */
 }
 
 void cellar_pool_supersede(struct cellar_pool *pool, uint64_t first_page, uint64_t last_page, uint64_t version)
