@@ -1,4 +1,4 @@
-/* bench.c - measures Cellar beside LMDB and beside what the machine can do at best. See docs/benchmarks.md. */
+/* bench.c - measures Cellar beside other stores and beside what the machine can do at best. See docs/benchmarks.md. */
 #include "machine.h"
 #include "output.h"
 #include "workload.h"
@@ -151,6 +151,17 @@ static int parse_options(int argc, char **argv, struct options *options)
     return options->done ? 0 : check_names(options);
 }
 
+/* The engines that a bench may be built without. */
+static const char *const optional_engines[] = {"lmdb", "sqlite", "rocksdb"};
+
+static bool is_built_in(const char *engine)
+{
+    for (size_t i = 0; i < bench_engine_count; i++)
+        if (strcmp(bench_engines[i]->name, engine) == 0)
+            return true;
+    return false;
+}
+
 static void describe_run(struct bench_session *session)
 {
     struct bench_result *result = &session->result;
@@ -162,9 +173,9 @@ static void describe_run(struct bench_session *session)
         if (bench_engines[i]->version != NULL)
             result->software[result->software_count++] =
                 (struct bench_software){bench_engines[i]->name, bench_engines[i]->version()};
-#ifndef BENCH_HAVE_LMDB
-    result->software[result->software_count++] = (struct bench_software){"lmdb", NULL};
-#endif
+    for (size_t i = 0; i < sizeof optional_engines / sizeof optional_engines[0]; i++)
+        if (!is_built_in(optional_engines[i]))
+            result->software[result->software_count++] = (struct bench_software){optional_engines[i], NULL};
 }
 
 static int run_workloads(struct bench_session *session, const struct options *options)

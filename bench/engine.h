@@ -15,6 +15,7 @@
 #ifndef BENCH_ENGINE_H
 #define BENCH_ENGINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -107,6 +108,12 @@ extern const struct bench_engine bench_engine_cellar;
 extern const struct bench_engine bench_engine_limit;
 #ifdef BENCH_HAVE_LMDB
 extern const struct bench_engine bench_engine_lmdb;
+#endif
+#ifdef BENCH_HAVE_SQLITE
+extern const struct bench_engine bench_engine_sqlite;
+#endif
+#ifdef BENCH_HAVE_ROCKSDB
+extern const struct bench_engine bench_engine_rocksdb;
 #endif
 
 /* The first 8 bytes of a cell or value: what every read touches. They arrive in a register of their own, so that no

@@ -5,6 +5,12 @@ const struct bench_engine *const bench_engines[] = {
 #ifdef BENCH_HAVE_LMDB
     &bench_engine_lmdb,
 #endif
+#ifdef BENCH_HAVE_SQLITE
+    &bench_engine_sqlite,
+#endif
+#ifdef BENCH_HAVE_ROCKSDB
+    &bench_engine_rocksdb,
+#endif
     &bench_engine_limit,
 };
 
