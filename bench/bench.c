@@ -23,6 +23,8 @@ static const struct bench_scale scale_full = {
     .written_bytes = UINT64_C(64) << 20,
     .stored_bytes = UINT64_C(256) << 20,
     .read_bytes = UINT64_C(64) << 20,
+    .cold_reads = 512,
+    .sparse_cells = (UINT64_C(100) << 30) / BENCH_CELL_BYTES,
     .repetitions_min = 9,
     .repetitions_max = 101,
     .budget_ns = UINT64_C(8000000000),
@@ -38,6 +40,8 @@ static const struct bench_scale scale_quick = {
     .written_bytes = UINT64_C(16) << 20,
     .stored_bytes = UINT64_C(64) << 20,
     .read_bytes = UINT64_C(16) << 20,
+    .cold_reads = 64,
+    .sparse_cells = (UINT64_C(100) << 30) / BENCH_CELL_BYTES,
     .repetitions_min = 5,
     .repetitions_max = 51,
     .budget_ns = UINT64_C(700000000),
@@ -53,6 +57,8 @@ static const struct bench_scale scale_tiny = {
     .written_bytes = 2048,
     .stored_bytes = 4096,
     .read_bytes = 4096,
+    .cold_reads = 8,
+    .sparse_cells = 1000000,
     .repetitions_min = 1,
     .repetitions_max = 1,
     .budget_ns = 0,
@@ -193,12 +199,15 @@ static int run_workloads(struct bench_session *session, const struct options *op
     fflush(stdout);
     for (size_t i = 0; i < bench_workload_count; i++) {
         size_t first_row = session->result.row_count;
+        size_t first_measure = session->result.measure_count;
+        size_t first_note = session->result.note_count;
 
         if (!bench_workload_wanted(session, bench_workloads[i]))
             continue;
         if (bench_workload_run(session, bench_workloads[i]) != 0)
             return EXIT_FAILED;
         bench_output_rows(&session->result, first_row);
+        bench_output_measures(&session->result, first_measure, first_note);
     }
     if (options->json != NULL && bench_output_json(options->json, &machine, &session->result) < 0)
         return EXIT_FAILED;

@@ -37,6 +37,11 @@ enum bench_operation {
     BENCH_VALUE_PIECES,
     BENCH_OPEN_READ,
     BENCH_OPEN_WRITE,
+    BENCH_OPEN_READ_LARGE, /* a store of many cells that are holes of its file */
+    BENCH_OPEN_WRITE_LARGE,
+    BENCH_OPEN_CRASHED, /* for write, after a writer that didn't close */
+    BENCH_REFRESH_NONE, /* a reader looks again, and finds nothing new */
+    BENCH_REFRESH_NEW,  /* it finds a new commit */
 };
 
 struct bench_variant {
@@ -88,6 +93,13 @@ struct bench_engine {
     /* count times: one cell appended, then committed: visible to other processes, or durable as well. */
     int (*commit)(void *store, const struct bench_cells *source, uint64_t count);
     int (*commit_durable)(void *store, const struct bench_cells *source, uint64_t count);
+    /* Makes a closed store of cell_count cells that were never touched, so that they take no space on the disk. */
+    int (*create_sparse)(const char *directory, const struct bench_spec *spec, uint64_t cell_count);
+    /* Opens reader_count readers, in this process, that follow the commits of a store that is open for write. They
+     * belong to the store. */
+    int (*follow)(void *store, const char *directory, const struct bench_spec *spec, unsigned reader_count);
+    /* Each of those readers looks for something new, so many times; *ret_news: how often one found it. */
+    int (*refresh)(void *store, uint64_t times, uint64_t *ret_news);
     /* Reads the first 8 bytes of count cells and adds them up: at the indices, or in order from first_index on. */
     int (*read_random)(void *store, const uint32_t *indices, uint64_t count, uint64_t *ret_sum);
     int (*read_sequential)(void *store, uint32_t first_index, uint64_t count, uint64_t *ret_sum);

@@ -1,4 +1,5 @@
 /* engine_cellar.c - Cellar, by its public interface alone. */
+#include "device_sparse.h"
 #include "engine.h"
 
 #include <cellar/store.h>
@@ -34,6 +35,11 @@ static const struct bench_variant cellar_variants[] = {
     {BENCH_VALUE_PIECES, 0, "cellar_snapshot_value_pieces"},
     {BENCH_OPEN_READ, 0, "cellar_reader_open"},
     {BENCH_OPEN_WRITE, 0, "cellar_writer_open"},
+    {BENCH_OPEN_READ_LARGE, 0, "cellar_reader_open"},
+    {BENCH_OPEN_WRITE_LARGE, 0, "cellar_writer_open"},
+    {BENCH_OPEN_CRASHED, 0, "cellar_writer_open"},
+    {BENCH_REFRESH_NONE, SETUP_ALLOCATED, "cellar_reader_refresh, with the writer's key"},
+    {BENCH_REFRESH_NEW, SETUP_ALLOCATED, "cellar_reader_refresh, with the writer's key"},
 };
 
 struct store {
@@ -43,6 +49,15 @@ struct store {
     unsigned setup;
     uint64_t cells_committed;
     enum cellar_data_path data_path;
+    struct cellar_reader **followers; /* of the writer's commits */
+    unsigned follower_count;
+};
+
+static const struct cellar_config bench_config = {
+    .head = "CELLAR BENCH",
+    .bytes_per_cell = BENCH_CELL_BYTES,
+    .max_index = CELLAR_MAX_INDEX_DEFAULT,
+    .version = 1,
 };
 
 static struct cellar_diagnostic last_failure;
@@ -94,12 +109,6 @@ static uint32_t cells_needed(const struct bench_spec *spec)
 
 static int cellar_create(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store)
 {
-    struct cellar_config config = {
-        .head = "CELLAR BENCH",
-        .bytes_per_cell = BENCH_CELL_BYTES,
-        .max_index = CELLAR_MAX_INDEX_DEFAULT,
-        .version = 1,
-    };
     struct cellar_writer_options options = {.diagnostic = &last_failure};
     struct cellar_writer *writer;
     char path[4096];
@@ -109,8 +118,48 @@ static int cellar_create(const char *directory, const struct bench_spec *spec, u
         return status;
     if (setup & SETUP_ALLOCATED)
         options.initial_cells = cells_needed(spec);
-    status = cellar_writer_create(path, &config, &options, &writer);
+    status = cellar_writer_create(path, &bench_config, &options, &writer);
     return status != 0 ? status : make_store(setup, writer, NULL, ret_store);
+}
+
+/* Reserves cells and leaves them as they are: holes. */
+static int reserve_holes(struct cellar_writer *writer, uint64_t cell_count)
+{
+    uint32_t most = cellar_writer_reserve_max(BENCH_CELL_BYTES);
+    int status = 0;
+
+    for (uint64_t done = 0; done < cell_count && status == 0;) {
+        uint32_t cells = most < cell_count - done ? most : (uint32_t)(cell_count - done);
+        uint32_t index;
+        void *bytes;
+
+        status = cellar_writer_reserve(writer, cells, &index, &bytes);
+        done += cells;
+    }
+    return status;
+}
+
+static int cellar_create_sparse(const char *directory, const struct bench_spec *spec, uint64_t cell_count)
+{
+    const struct cellar_writer_options options = {.initial_cells = cells_needed(spec), .diagnostic = &last_failure};
+    struct cellar_device *device;
+    struct cellar_writer *writer;
+    char path[4096];
+    int status = store_path(directory, path, sizeof path);
+    int closed;
+
+    if (status == 0)
+        status = device_sparse_open(path, &device);
+    if (status != 0)
+        return status;
+    status = cellar_writer_create_on(device, &bench_config, &options, &writer);
+    if (status == 0) {
+        status = reserve_holes(writer, cell_count);
+        closed = cellar_writer_close(writer);
+        status = status != 0 ? status : closed;
+    }
+    closed = cellar_device_close(device);
+    return status != 0 ? status : closed;
 }
 
 static int cellar_open_write(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store)
@@ -152,6 +201,9 @@ static int cellar_close(void *state)
 
     if (store == NULL)
         return 0;
+    for (unsigned i = 0; i < store->follower_count; i++)
+        cellar_reader_close(store->followers[i]);
+    free(store->followers);
     status = cellar_writer_close(store->writer);
     cellar_reader_close(store->reader);
     free(store);
@@ -340,6 +392,43 @@ static int cellar_read_sequential(void *state, uint32_t first_index, uint64_t co
     return 0;
 }
 
+static int cellar_follow(void *state, const char *directory, const struct bench_spec *spec, unsigned reader_count)
+{
+    struct store *store = state;
+    struct cellar_key key;
+    struct cellar_reader_options options = {.key = &key, .diagnostic = &last_failure};
+    char path[4096];
+    int status = store_path(directory, path, sizeof path);
+
+    cellar_writer_key(store->writer, &key);
+    options.window_bytes = (uint64_t)spec->first_index * BENCH_CELL_BYTES + spec->expected_bytes;
+    store->followers = calloc(reader_count, sizeof store->followers[0]);
+    if (store->followers == NULL)
+        return -ENOMEM;
+    while (status == 0 && store->follower_count < reader_count) {
+        status = cellar_reader_open(path, &options, &store->followers[store->follower_count]);
+        store->follower_count += status == 0;
+    }
+    return status;
+}
+
+static int cellar_refresh(void *state, uint64_t times, uint64_t *ret_news)
+{
+    const struct store *store = state;
+    uint64_t news = 0;
+
+    for (uint64_t i = 0; i < times; i++)
+        for (unsigned reader = 0; reader < store->follower_count; reader++) {
+            int status = cellar_reader_refresh(store->followers[reader]);
+
+            if (status < 0)
+                return status;
+            news += status == 0;
+        }
+    *ret_news = news;
+    return 0;
+}
+
 static int cellar_value_write(void *state, const unsigned char *bytes, size_t size_bytes, uint64_t count,
                               uint64_t *ret_names)
 {
@@ -412,6 +501,9 @@ const struct bench_engine bench_engine_cellar = {
     .append = cellar_append,
     .commit = cellar_commit,
     .commit_durable = cellar_commit_durable,
+    .create_sparse = cellar_create_sparse,
+    .follow = cellar_follow,
+    .refresh = cellar_refresh,
     .read_random = cellar_read_random,
     .read_sequential = cellar_read_sequential,
     .value_write = cellar_value_write,

@@ -8,8 +8,10 @@
  */
 #include "engine.h"
 
+#include <blake2.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -18,10 +20,13 @@
 
 enum {
     SETUP_MAPPED = 0,
-    SETUP_PWRITE = 1,  /* bytes go by pwrite, in batches of BATCH_BYTES */
-    SETUP_WRITTEN = 2, /* the file's blocks have been written, not only allocated */
-    SETUP_PEER = 4,    /* map the file of the same cells that another engine has made */
-    SETUP_CHECKED = 8, /* compare each index with the number of cells */
+    SETUP_PWRITE = 1,   /* bytes go by pwrite, in batches of BATCH_BYTES */
+    SETUP_WRITTEN = 2,  /* the file's blocks have been written, not only allocated */
+    SETUP_PEER = 4,     /* map the file of the same cells that another engine has made */
+    SETUP_CHECKED = 8,  /* compare each index with the number of cells */
+    SETUP_HASHED = 16,  /* hash what is published, twice, and store no cell */
+    SETUP_BARRIER = 32, /* opening ends with a pwrite and an fdatasync */
+    DIGEST_BYTES = 12,
     HEADER_BYTES = 256,
     COMMIT_HEADER_BYTES = 128, /* the slots that a commit or flush writes */
     BATCH_BYTES = 256 * 1024,
@@ -37,6 +42,7 @@ static const struct bench_variant limit_variants[] = {
     {BENCH_APPEND, SETUP_MAPPED, "memcpy into an allocated mapping"},
     {BENCH_APPEND, SETUP_PWRITE, "pwrite of 256 KiB batches, allocated file"},
     {BENCH_COMMIT, SETUP_MAPPED, "memcpy of the cell and 128 header bytes"},
+    {BENCH_COMMIT, SETUP_HASHED, "two BLAKE2b (libb2) and 128 header bytes"},
     {BENCH_COMMIT_DURABLE, SETUP_PWRITE | SETUP_WRITTEN, "pwrite of 192 bytes + fdatasync, blocks written before"},
     {BENCH_VALUE_WRITE, SETUP_MAPPED, "memcpy into an allocated mapping"},
     {BENCH_VALUE_WRITE, SETUP_PWRITE, "pwrite of 256 KiB batches or more, allocated file"},
@@ -44,6 +50,12 @@ static const struct bench_variant limit_variants[] = {
     {BENCH_VALUE_PIECES, SETUP_MAPPED, "the value's address, known beforehand"},
     {BENCH_OPEN_READ, SETUP_MAPPED, "open, fstat, mmap"},
     {BENCH_OPEN_WRITE, SETUP_MAPPED, "open, fstat, mmap"},
+    {BENCH_OPEN_READ_LARGE, SETUP_MAPPED, "open, fstat, mmap"},
+    {BENCH_OPEN_WRITE_LARGE, SETUP_MAPPED, "open, fstat, mmap"},
+    {BENCH_OPEN_CRASHED, SETUP_WRITTEN | SETUP_BARRIER, "open, fstat, mmap, pwrite of 128 bytes + fdatasync"},
+    {BENCH_REFRESH_NONE, SETUP_MAPPED, "one atomic load of the mapping"},
+    {BENCH_REFRESH_NEW, SETUP_MAPPED, "one atomic load of the mapping"},
+    {BENCH_REFRESH_NEW, SETUP_HASHED, "one BLAKE2b (libb2) of what the mapping says"},
 };
 
 struct store {
@@ -51,10 +63,13 @@ struct store {
     unsigned setup;
     unsigned char *base; /* the mapped file */
     uint64_t size_bytes;
+    uint64_t commits;
     uint64_t tail;        /* where the next byte goes, from the start of the file */
     unsigned char *batch; /* bytes that wait for a pwrite; they belong at tail - batch_bytes */
     size_t batch_bytes;
     unsigned char slots[COMMIT_HEADER_BYTES];
+    uint64_t *followed; /* of each reader: what it saw last */
+    unsigned follower_count;
 };
 
 static const char *limit_explain(int error)
@@ -73,6 +88,7 @@ static int limit_close(void *state)
     if (store->fd >= 0)
         close(store->fd);
     free(store->batch);
+    free(store->followed);
     free(store);
     return 0;
 }
@@ -125,9 +141,24 @@ static int limit_open_read(const char *directory, const struct bench_spec *spec,
     return open_path(directory, spec, O_RDONLY, setup, ret_store);
 }
 
+/* One barrier: the header is written as it is, and made durable. */
+static int write_header(const struct store *store)
+{
+    if (pwrite(store->fd, store->slots, sizeof store->slots, 32) != (ssize_t)sizeof store->slots)
+        return errno != 0 ? -errno : -EIO;
+    return fdatasync(store->fd) < 0 ? -errno : 0;
+}
+
 static int limit_open_write(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store)
 {
-    return open_path(directory, spec, O_RDWR, setup, ret_store);
+    void *opened;
+    int status = open_path(directory, spec, O_RDWR, setup, &opened);
+
+    if (status == 0 && (setup & SETUP_BARRIER))
+        status = write_header(opened);
+    if (status == 0)
+        *ret_store = opened;
+    return status;
 }
 
 /* Writes every block of a file that is already allocated, and makes it durable. */
@@ -249,13 +280,30 @@ static void advance(struct store *store, uint64_t length_bytes)
         store->tail = HEADER_BYTES;
 }
 
+/* What two slots need, and no cell. */
+static int commit_hashed(struct store *store, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t state = ++store->commits;
+
+        blake2b(store->slots, &state, NULL, DIGEST_BYTES, sizeof state, 0);
+        blake2b(store->slots + COMMIT_HEADER_BYTES / 2, &state, NULL, DIGEST_BYTES, sizeof state, 0);
+        memcpy(store->base + 32, store->slots, sizeof store->slots);
+        __asm__ volatile("" : : "r"(store->base) : "memory"); /* each commit is visible on its own */
+    }
+    return 0;
+}
+
 static int limit_commit(void *state, const struct bench_cells *source, uint64_t count)
 {
     struct store *store = state;
 
+    if (store->setup & SETUP_HASHED)
+        return commit_hashed(store, count);
     for (uint64_t i = 0; i < count; i++) {
         memcpy(store->base + store->tail, bench_cell_at(source, i), BENCH_CELL_BYTES);
-        memcpy(store->slots, &store->tail, sizeof store->tail);
+        store->commits++;
+        memcpy(store->slots, &store->commits, sizeof store->commits);
         memcpy(store->base + 32, store->slots, sizeof store->slots);
         __asm__ volatile("" : : "r"(store->base) : "memory"); /* each commit is visible on its own */
         advance(store, BENCH_CELL_BYTES);
@@ -280,6 +328,62 @@ static int limit_commit_durable(void *state, const struct bench_cells *source, u
             return status;
         advance(store, BENCH_CELL_BYTES);
     }
+    return 0;
+}
+
+static int limit_create_sparse(const char *directory, const struct bench_spec *spec, uint64_t cell_count)
+{
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/array", directory);
+    int status;
+    int fd;
+
+    if (length <= 0 || (size_t)length >= sizeof path)
+        return -ENAMETOOLONG;
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -errno;
+    status = ftruncate(fd, (off_t)((spec->first_index + cell_count) * BENCH_CELL_BYTES)) < 0 ? -errno : 0;
+    close(fd);
+    return status;
+}
+
+/* The word that readers follow: the first of the slots. */
+static _Atomic uint64_t *published(const struct store *store)
+{
+    return (_Atomic uint64_t *)(void *)(store->base + 32);
+}
+
+static int limit_follow(void *state, const char *directory, const struct bench_spec *spec, unsigned reader_count)
+{
+    struct store *store = state;
+
+    (void)directory;
+    (void)spec;
+    store->followed = calloc(reader_count, sizeof store->followed[0]);
+    store->follower_count = reader_count;
+    return store->followed == NULL ? -ENOMEM : 0;
+}
+
+static int limit_refresh(void *state, uint64_t times, uint64_t *ret_news)
+{
+    const struct store *store = state;
+    const bool hashed = (store->setup & SETUP_HASHED) != 0;
+    uint64_t news = 0;
+
+    for (uint64_t i = 0; i < times; i++)
+        for (unsigned reader = 0; reader < store->follower_count; reader++) {
+            uint64_t now = atomic_load_explicit(published(store), memory_order_acquire);
+            unsigned char digest[DIGEST_BYTES];
+
+            if (hashed) {
+                blake2b(digest, &now, NULL, sizeof digest, sizeof now, 0);
+                __asm__ volatile("" : : "r"(digest) : "memory");
+            }
+            news += now != store->followed[reader];
+            store->followed[reader] = now;
+        }
+    *ret_news = news;
     return 0;
 }
 
@@ -403,6 +507,9 @@ const struct bench_engine bench_engine_limit = {
     .append = limit_append,
     .commit = limit_commit,
     .commit_durable = limit_commit_durable,
+    .create_sparse = limit_create_sparse,
+    .follow = limit_follow,
+    .refresh = limit_refresh,
     .read_random = limit_read_random,
     .read_sequential = limit_read_sequential,
     .value_write = limit_value_write,

@@ -15,6 +15,7 @@ enum {
     SETUP_NOSYNC = 1,
     SETUP_WRITEMAP = 2,
     SETUP_RENEW = 4, /* renew and reset the read transaction for each read */
+    SETUP_NOTLS = 8, /* a thread may have several read transactions */
 };
 
 static const struct bench_variant lmdb_variants[] = {
@@ -32,6 +33,9 @@ static const struct bench_variant lmdb_variants[] = {
     {BENCH_VALUE_PIECES, SETUP_NOSYNC, "mdb_get, one read txn"},
     {BENCH_OPEN_READ, SETUP_NOSYNC, "mdb_env_open RDONLY, txn, dbi"},
     {BENCH_OPEN_WRITE, SETUP_NOSYNC, "mdb_env_open, txn, dbi"},
+    {BENCH_OPEN_CRASHED, SETUP_NOSYNC, "mdb_env_open, txn, dbi"},
+    {BENCH_REFRESH_NONE, SETUP_NOSYNC | SETUP_WRITEMAP | SETUP_NOTLS, "mdb_txn_reset, mdb_txn_renew"},
+    {BENCH_REFRESH_NEW, SETUP_NOSYNC | SETUP_WRITEMAP | SETUP_NOTLS, "mdb_txn_reset, mdb_txn_renew"},
 };
 
 struct store {
@@ -40,6 +44,9 @@ struct store {
     MDB_txn *reading; /* of a store that is open for read */
     unsigned setup;
     uint32_t next_key;
+    MDB_txn **followers; /* read transactions of a store that is open for write */
+    size_t *seen;        /* of each: the transaction that it saw last */
+    unsigned follower_count;
 };
 
 /* MDB_ codes are negative, the system's positive: all are negative here. */
@@ -76,12 +83,34 @@ static int lmdb_close(void *state)
 
     if (store == NULL)
         return 0;
+    for (unsigned i = 0; i < store->follower_count; i++)
+        mdb_txn_abort(store->followers[i]);
+    free(store->followers);
+    free(store->seen);
     if (store->reading != NULL)
         mdb_txn_abort(store->reading);
     if (store->env != NULL)
         mdb_env_close(store->env);
     free(store);
     return 0;
+}
+
+/* Goes on behind the last key. */
+static int find_next_key(struct store *store, MDB_txn *txn)
+{
+    MDB_val key, data;
+    MDB_cursor *cursor;
+    int status = mdb_cursor_open(txn, store->dbi, &cursor);
+
+    if (status != 0)
+        return status;
+    status = mdb_cursor_get(cursor, &key, &data, MDB_LAST);
+    if (status == 0) {
+        memcpy(&store->next_key, key.mv_data, sizeof store->next_key);
+        store->next_key++;
+    }
+    mdb_cursor_close(cursor);
+    return status == MDB_NOTFOUND ? 0 : status;
 }
 
 static int open_store(const char *directory, const struct bench_spec *spec, unsigned setup, unsigned env_flags,
@@ -106,6 +135,8 @@ static int open_store(const char *directory, const struct bench_spec *spec, unsi
     if ((env_flags & MDB_RDONLY) == 0)
         dbi_flags |= MDB_CREATE;
     status = mdb_dbi_open(txn, NULL, dbi_flags, &store->dbi);
+    if (status == 0 && (env_flags & MDB_RDONLY) == 0)
+        status = find_next_key(store, txn);
     if (status != 0)
         mdb_txn_abort(txn);
     else if (env_flags & MDB_RDONLY)
@@ -128,6 +159,8 @@ static int lmdb_open_write(const char *directory, const struct bench_spec *spec,
         flags |= MDB_NOSYNC;
     if (setup & SETUP_WRITEMAP)
         flags |= MDB_WRITEMAP;
+    if (setup & SETUP_NOTLS)
+        flags |= MDB_NOTLS;
     return open_store(directory, spec, setup, flags, ret_store);
 }
 
@@ -185,6 +218,48 @@ static int lmdb_commit(void *state, const struct bench_cells *source, uint64_t c
     for (uint64_t i = 0; i < count && status == 0; i++)
         status = put_cells(store, source, store->next_key, 1);
     return status;
+}
+
+/* An environment is opened once in a process, so the readers are transactions of this one. */
+static int lmdb_follow(void *state, const char *directory, const struct bench_spec *spec, unsigned reader_count)
+{
+    struct store *store = state;
+    int status = 0;
+
+    (void)directory;
+    (void)spec;
+    store->followers = calloc(reader_count, sizeof store->followers[0]);
+    store->seen = calloc(reader_count, sizeof store->seen[0]);
+    if (store->followers == NULL || store->seen == NULL)
+        return -ENOMEM;
+    while (status == 0 && store->follower_count < reader_count) {
+        status = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->followers[store->follower_count]);
+        store->follower_count += status == 0;
+    }
+    return lmdb_error(status);
+}
+
+static int lmdb_refresh(void *state, uint64_t times, uint64_t *ret_news)
+{
+    struct store *store = state;
+    uint64_t news = 0;
+
+    for (uint64_t i = 0; i < times; i++)
+        for (unsigned reader = 0; reader < store->follower_count; reader++) {
+            MDB_txn *txn = store->followers[reader];
+            size_t now;
+            int status;
+
+            mdb_txn_reset(txn);
+            status = mdb_txn_renew(txn);
+            if (status != 0)
+                return lmdb_error(status);
+            now = mdb_txn_id(txn);
+            news += now != store->seen[reader];
+            store->seen[reader] = now;
+        }
+    *ret_news = news;
+    return 0;
 }
 
 static int lmdb_read_random(void *state, const uint32_t *indices, uint64_t count, uint64_t *ret_sum)
@@ -334,6 +409,8 @@ const struct bench_engine bench_engine_lmdb = {
     .append = lmdb_append,
     .commit = lmdb_commit,
     .commit_durable = lmdb_commit,
+    .follow = lmdb_follow,
+    .refresh = lmdb_refresh,
     .read_random = lmdb_read_random_as_set_up,
     .read_sequential = lmdb_read_sequential,
     .value_write = lmdb_value_write,

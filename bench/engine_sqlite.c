@@ -32,6 +32,7 @@ static const struct bench_variant sqlite_variants[] = {
     {BENCH_VALUE_COPY, 0, "SELECT by key, memcpy, one read transaction, mmap"},
     {BENCH_OPEN_READ, 0, "sqlite3_open_v2 READONLY, BEGIN, SELECT prepared"},
     {BENCH_OPEN_WRITE, 0, "sqlite3_open_v2, WAL, INSERT prepared"},
+    {BENCH_OPEN_CRASHED, 0, "sqlite3_open_v2, WAL, INSERT prepared"},
 };
 
 struct store {
@@ -156,6 +157,24 @@ static int sqlite_create(const char *directory, const struct bench_spec *spec, u
     return 0;
 }
 
+/* Goes on behind the last name. */
+static int find_next_name(struct store *store)
+{
+    sqlite3_stmt *statement;
+    int status = prepare(store, "SELECT max(name) FROM cells", &statement);
+    int code;
+
+    if (status != 0)
+        return status;
+    code = sqlite3_step(statement);
+    if (code != SQLITE_ROW)
+        status = sqlite_error(store, code);
+    else if (sqlite3_column_type(statement, 0) != SQLITE_NULL)
+        store->next_name = (uint32_t)sqlite3_column_int64(statement, 0) + 1;
+    sqlite3_finalize(statement);
+    return status;
+}
+
 static int sqlite_open_write(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store)
 {
     struct store *store;
@@ -163,7 +182,9 @@ static int sqlite_open_write(const char *directory, const struct bench_spec *spe
 
     if (status != 0)
         return status;
-    status = prepare_writes(store);
+    status = find_next_name(store);
+    if (status == 0)
+        status = prepare_writes(store);
     if (status != 0) {
         sqlite_close(store);
         return status;

@@ -11,6 +11,13 @@ int bench_directory_make(const char *parent, char *directory, size_t capacity_by
 /* Removes a directory and what is in it. 0 or a negative errno. */
 int bench_remove_tree(const char *path);
 
+/* What the files in a directory take: blocks of the disk, and their lengths, in bytes. 0 or a negative errno. */
+int bench_tree_bytes(const char *path, uint64_t *ret_disk_bytes, uint64_t *ret_length_bytes);
+
+/* Writes a file, or the files of a directory, back and has the kernel forget their pages; those that somebody has
+ * mapped stay. *ret_resident: the part of them (0..1) that is still in memory. 0 or a negative errno. One thread. */
+int bench_drop_cached(const char *path, double *ret_resident);
+
 /* Has the file system of a directory write back what was written so far, so that it doesn't while the clock runs. */
 void bench_settle(const char *directory);
 

@@ -17,6 +17,7 @@ struct bench_subject {
     int (*before)(void *context); /* not timed; NULL: nothing */
     int (*run)(void *context);    /* timed */
     int (*after)(void *context);  /* not timed; NULL: nothing */
+    const uint64_t *timed_ns;     /* where run leaves how much of its time counts; NULL: all of it does */
 };
 
 struct bench_plan {

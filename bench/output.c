@@ -92,6 +92,21 @@ static void format_speed(const struct bench_result *result, size_t first_row, co
     snprintf(text, capacity_bytes, "-");
 }
 
+/* A line of its own, under the row. */
+static void print_latency(const struct bench_row *row)
+{
+    char p50[32], p99[32], p999[32], most[32];
+
+    if (row->latency.samples == 0)
+        return;
+    format_time(row->latency.p50_ns, p50, sizeof p50);
+    format_time(row->latency.p99_ns, p99, sizeof p99);
+    format_time(row->latency.p999_ns, p999, sizeof p999);
+    format_time(row->latency.max_ns, most, sizeof most);
+    printf("          p50 %s, p99 %s, p99.9 %s, most %s of %llu\n", p50, p99, p999, most,
+           (unsigned long long)row->latency.samples);
+}
+
 static void print_row(const struct bench_result *result, size_t first_row, const struct bench_row *row,
                       const struct references *references)
 {
@@ -108,6 +123,7 @@ static void print_row(const struct bench_result *result, size_t first_row, const
     if (references->series)
         printf(" %8s", speed);
     printf("%s%s\n", row->seen[0] != '\0' ? "  " : "", row->seen);
+    print_latency(row);
 }
 
 void bench_output_rows(const struct bench_result *result, size_t first_row)
@@ -124,6 +140,34 @@ void bench_output_rows(const struct bench_result *result, size_t first_row)
     printf("%s\n", references.series ? "    speed" : "");
     for (size_t i = first_row; i < result->row_count; i++)
         print_row(result, first_row, &result->rows[i], &references);
+    fflush(stdout);
+}
+
+static void print_measure(const struct bench_measure *measure)
+{
+    char value[32];
+
+    if (strcmp(measure->unit, "bytes") == 0)
+        snprintf(value, sizeof value, "%.1f KiB", measure->value / 1024.0);
+    else
+        snprintf(value, sizeof value, "%.4f", measure->value);
+    printf("  %-7s %-58s %12s%s%s\n", measure->engine, measure->mode, value, measure->seen[0] != '\0' ? "  " : "",
+           measure->seen);
+}
+
+void bench_output_measures(const struct bench_result *result, size_t first_measure, size_t first_note)
+{
+    const struct bench_heading *heading = NULL;
+
+    for (size_t i = first_measure; i < result->measure_count; i++) {
+        if (heading != result->measures[i].heading) {
+            heading = result->measures[i].heading;
+            printf("\n%s: %s\n  (%s)\n", heading->name, heading->title, heading->guarantee);
+        }
+        print_measure(&result->measures[i]);
+    }
+    for (size_t i = first_note; i < result->note_count; i++)
+        printf("  %-7s %-58s left out: %s\n", result->notes[i].engine, result->notes[i].mode, result->notes[i].text);
     fflush(stdout);
 }
 
@@ -169,6 +213,15 @@ static json_t *row_object(const struct bench_row *row)
         json_object_set_new(object, "series", json_string(row->series));
     if (object != NULL && row->seen[0] != '\0')
         json_object_set_new(object, "seen", json_string(row->seen));
+    if (object != NULL && row->readers != 0)
+        json_object_set_new(object, "readers", json_integer((json_int_t)row->readers));
+    if (object != NULL && row->cells != 0)
+        json_object_set_new(object, "cells", json_integer((json_int_t)row->cells));
+    if (object != NULL && row->latency.samples != 0)
+        json_object_set_new(object, "latency",
+                            json_pack("{s:I, s:f, s:f, s:f, s:f}", "samples", (json_int_t)row->latency.samples,
+                                      "p50_ns", row->latency.p50_ns, "p99_ns", row->latency.p99_ns, "p999_ns",
+                                      row->latency.p999_ns, "max_ns", row->latency.max_ns));
     return object;
 }
 
@@ -182,6 +235,43 @@ static json_t *rows_array(const struct bench_result *result)
             return NULL;
         }
     return rows;
+}
+
+static json_t *measures_array(const struct bench_result *result)
+{
+    json_t *measures = json_array();
+
+    for (size_t i = 0; measures != NULL && i < result->measure_count; i++) {
+        const struct bench_measure *measure = &result->measures[i];
+        json_t *object =
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:s}", "workload", measure->heading->name, "title",
+                      measure->heading->title, "guarantee", measure->heading->guarantee, "engine", measure->engine,
+                      "mode", measure->mode, "value", measure->value, "unit", measure->unit);
+
+        if (object != NULL && measure->seen[0] != '\0')
+            json_object_set_new(object, "seen", json_string(measure->seen));
+        if (json_array_append_new(measures, object) < 0) {
+            json_decref(measures);
+            return NULL;
+        }
+    }
+    return measures;
+}
+
+static json_t *notes_array(const struct bench_result *result)
+{
+    json_t *notes = json_array();
+
+    for (size_t i = 0; notes != NULL && i < result->note_count; i++) {
+        const struct bench_note *note = &result->notes[i];
+
+        if (json_array_append_new(notes, json_pack("{s:s, s:s, s:s, s:s}", "workload", note->heading->name, "engine",
+                                                   note->engine, "mode", note->mode, "text", note->text)) < 0) {
+            json_decref(notes);
+            return NULL;
+        }
+    }
+    return notes;
 }
 
 static json_t *aims_array(const struct bench_result *result)
@@ -211,7 +301,9 @@ int bench_output_json(const char *path, const struct bench_machine *machine, con
                              rows_array(result));
     int failed;
 
-    if (root == NULL || (result->aim_count > 0 && json_object_set_new(root, "aims", aims_array(result)) < 0)) {
+    if (root == NULL || (result->aim_count > 0 && json_object_set_new(root, "aims", aims_array(result)) < 0) ||
+        (result->measure_count > 0 && json_object_set_new(root, "measures", measures_array(result)) < 0) ||
+        (result->note_count > 0 && json_object_set_new(root, "notes", notes_array(result)) < 0)) {
         fprintf(stderr, "%s: %s: the result can't be put into JSON (no memory, or no UTF-8)\n", result->program, path);
         json_decref(root);
         return -1;

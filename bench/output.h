@@ -15,6 +15,9 @@ void bench_output_machine(const struct bench_machine *machine, const struct benc
  */
 void bench_output_rows(const struct bench_result *result, size_t first_row);
 
+/* The measures and notes from those on. */
+void bench_output_measures(const struct bench_result *result, size_t first_measure, size_t first_note);
+
 /* The aims and what was measured; nothing where there are none. */
 void bench_output_aims(const struct bench_result *result);
 

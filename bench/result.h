@@ -15,6 +15,8 @@
 enum {
     BENCH_SOFTWARE_MAX = 8,
     BENCH_AIMS_MAX = 16,
+    BENCH_MEASURES_MAX = 128,
+    BENCH_NOTES_MAX = 64,
 };
 
 /* A group of rows that do the same work. */
@@ -22,6 +24,12 @@ struct bench_heading {
     const char *name;
     const char *title;     /* what one operation is */
     const char *guarantee; /* what is promised when it returns, or what the rows stand on: the class of the row */
+};
+
+/* How long single operations took, each timed alone. */
+struct bench_latency {
+    uint64_t samples; /* 0: they were not timed alone */
+    double p50_ns, p99_ns, p999_ns, max_ns;
 };
 
 /* One line of the result. Times are for one operation. */
@@ -33,6 +41,27 @@ struct bench_row {
     char seen[64];      /* what else the run showed, "hits 91.2 %"; may be empty */
     struct bench_figures figures;
     uint64_t ops, bytes; /* timed in all repetitions together; bytes of payload */
+    unsigned readers;    /* that read at once; 0: the row is not about that */
+    uint64_t cells;      /* in the store; 0: the row is not about that */
+    struct bench_latency latency;
+};
+
+/* A single figure that is no time. */
+struct bench_measure {
+    const struct bench_heading *heading;
+    const char *engine;
+    char mode[128];
+    const char *unit; /* "ratio", "bytes" */
+    double value;
+    char seen[96]; /* may be empty */
+};
+
+/* What was left out, and why. */
+struct bench_note {
+    const struct bench_heading *heading;
+    const char *engine;
+    char mode[128];
+    char text[128];
 };
 
 /* A bound that somebody set, and what was measured. */
@@ -59,7 +88,19 @@ struct bench_result {
     size_t row_count, row_capacity;
     struct bench_aim aims[BENCH_AIMS_MAX];
     size_t aim_count;
+    struct bench_measure measures[BENCH_MEASURES_MAX];
+    size_t measure_count;
+    struct bench_note notes[BENCH_NOTES_MAX];
+    size_t note_count;
 };
+
+/* The next row, measure or note, all zero but for the first three fields; NULL: there is no room for more. */
+struct bench_row *bench_result_add_row(struct bench_result *result, const struct bench_heading *heading,
+                                       const char *engine, const char *mode);
+struct bench_measure *bench_result_add_measure(struct bench_result *result, const struct bench_heading *heading,
+                                               const char *engine, const char *mode);
+struct bench_note *bench_result_add_note(struct bench_result *result, const struct bench_heading *heading,
+                                         const char *engine, const char *mode);
 
 /* Whether the row is worth what its aim asks for. */
 static inline bool bench_aim_met(const struct bench_aim *aim)

@@ -8,15 +8,22 @@
 
 enum {
     CASES_MAX = 32,
+    ROWS_MAX = 4096,
     SOURCE_CELLS = 4096, /* 256 KiB: fits the second-level cache */
 };
 
 const struct bench_workload *const bench_workloads[] = {
     &bench_read_random,
+    &bench_read_ordered,
     &bench_read_sequential,
+    &bench_read_cold,
     &bench_append,
     &bench_commit,
+    &bench_commit_latency,
     &bench_commit_durable,
+    &bench_durable_latency,
+    &bench_refresh_none,
+    &bench_refresh_new,
     &bench_value_workloads[0],
     &bench_value_workloads[1],
     &bench_value_workloads[2],
@@ -28,6 +35,9 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_value_workloads[8],
     &bench_open_for_read,
     &bench_open_for_write,
+    &bench_open_large_for_read,
+    &bench_open_large_for_write,
+    &bench_open_crashed,
 };
 
 const size_t bench_workload_count = sizeof bench_workloads / sizeof bench_workloads[0];
@@ -56,16 +66,17 @@ int bench_session_prepare(struct bench_session *session)
     session->value = malloc(BENCH_VALUE_BYTES_MAX);
     session->copy = malloc(BENCH_VALUE_BYTES_MAX);
     session->indices = malloc(cells * sizeof session->indices[0]);
-    session->result.row_capacity = bench_workload_count * CASES_MAX;
+    session->ordered = malloc(cells * sizeof session->ordered[0]);
+    session->result.row_capacity = ROWS_MAX;
     session->result.rows = calloc(session->result.row_capacity, sizeof session->result.rows[0]);
     if (source == NULL || session->value == NULL || session->copy == NULL || session->indices == NULL ||
-        session->result.rows == NULL)
+        session->ordered == NULL || session->result.rows == NULL)
         return -ENOMEM;
     fill_random(source, (size_t)SOURCE_CELLS * BENCH_CELL_BYTES, &state);
     fill_random(session->value, BENCH_VALUE_BYTES_MAX, &state);
     memset(session->copy, 0, BENCH_VALUE_BYTES_MAX);
     for (uint64_t i = 0; i < cells; i++)
-        session->indices[i] = (uint32_t)i + first_cell_index();
+        session->ordered[i] = session->indices[i] = (uint32_t)i + first_cell_index();
     for (uint64_t i = cells - 1; i > 0; i--) {
         uint64_t other = bench_random(&state) % (i + 1);
         uint32_t index = session->indices[i];
@@ -82,6 +93,7 @@ void bench_session_finish(struct bench_session *session)
     free(session->value);
     free(session->copy);
     free(session->indices);
+    free(session->ordered);
     free(session->result.rows);
 }
 
@@ -137,6 +149,7 @@ static void end_case(struct bench_case *bench_case)
 {
     bench_case_discard(bench_case);
     free(bench_case->names);
+    free(bench_case->latencies_ns);
 }
 
 static void report_failure(const struct bench_case *bench_case, int status)
@@ -160,6 +173,7 @@ static int try_case(struct bench_case *bench_case)
         status = workload->run(bench_case);
     if (status == 0 && workload->after != NULL)
         status = workload->after(bench_case);
+    bench_case->latency_count = 0;
     return status;
 }
 
@@ -209,7 +223,7 @@ static int add_cases(struct bench_session *session, const struct bench_workload 
         if (session->engine != NULL && strcmp(session->engine, engine->name) != 0)
             continue;
         for (size_t v = 0; v < engine->variant_count && status == 0 && *case_count < CASES_MAX; v++)
-            if (engine->variants[v].operation == workload->operation)
+            if (workload->operations & 1u << engine->variants[v].operation)
                 status = add_case(session, workload, engine, &engine->variants[v],
                                   peer_cells[0] != '\0' ? peer_cells : NULL, cases, case_count);
         if (engine->cells_file != NULL && *case_count > first_case)
@@ -218,29 +232,55 @@ static int add_cases(struct bench_session *session, const struct bench_workload 
     return status;
 }
 
-static void add_row(struct bench_session *session, const struct bench_case *bench_case, const struct bench_figures *run)
+static int compare_latencies(const void *left, const void *right)
+{
+    uint32_t a = *(const uint32_t *)left;
+    uint32_t b = *(const uint32_t *)right;
+
+    return (a > b) - (a < b);
+}
+
+/* The latency below which a part (0..1) of the sorted ones lies. */
+static double latency_at(const struct bench_case *bench_case, double part)
+{
+    uint64_t at = (uint64_t)(part * (double)bench_case->latency_count);
+
+    return bench_case->latencies_ns[at < bench_case->latency_count ? at : bench_case->latency_count - 1];
+}
+
+static struct bench_latency summarize_latencies(struct bench_case *bench_case)
+{
+    if (bench_case->latency_count == 0)
+        return (struct bench_latency){0};
+    qsort(bench_case->latencies_ns, bench_case->latency_count, sizeof bench_case->latencies_ns[0], compare_latencies);
+    return (struct bench_latency){.samples = bench_case->latency_count,
+                                  .p50_ns = latency_at(bench_case, 0.5),
+                                  .p99_ns = latency_at(bench_case, 0.99),
+                                  .p999_ns = latency_at(bench_case, 0.999),
+                                  .max_ns = latency_at(bench_case, 1.0)};
+}
+
+static void add_row(struct bench_session *session, struct bench_case *bench_case, const struct bench_figures *run)
 {
     const struct bench_workload *workload = bench_case->workload;
-    struct bench_row *row = &session->result.rows[session->result.row_count++];
     uint64_t ops = workload->ops(bench_case);
     double per_op = 1.0 / (double)ops;
+    struct bench_row *row =
+        bench_result_add_row(&session->result, &workload->heading, bench_case->engine->name, bench_case->variant->mode);
 
-    *row = (struct bench_row){
-        .heading = &workload->heading,
-        .engine = bench_case->engine->name,
-        .figures = {.median_ns = run->median_ns * per_op,
-                    .p10_ns = run->p10_ns * per_op,
-                    .p90_ns = run->p90_ns * per_op,
-                    .minimum_ns = run->minimum_ns * per_op,
-                    .repetitions = run->repetitions},
-        .ops = ops * run->repetitions,
-    };
-    if (workload->operation < BENCH_VALUE_PIECES) /* those that move bytes */
-        row->bytes = row->ops * (workload->value_bytes != 0 ? workload->value_bytes : BENCH_CELL_BYTES);
+    if (row == NULL)
+        return;
+    row->figures = (struct bench_figures){.median_ns = run->median_ns * per_op,
+                                          .p10_ns = run->p10_ns * per_op,
+                                          .p90_ns = run->p90_ns * per_op,
+                                          .minimum_ns = run->minimum_ns * per_op,
+                                          .repetitions = run->repetitions};
+    row->ops = ops * run->repetitions;
+    row->bytes = row->ops * workload->payload_bytes;
+    row->latency = summarize_latencies(bench_case);
     if (bench_case->data_path != NULL)
         snprintf(row->mode, sizeof row->mode, "%s [%s]", bench_case->variant->mode, bench_case->data_path);
-    else
-        snprintf(row->mode, sizeof row->mode, "%s", bench_case->variant->mode);
+    snprintf(row->seen, sizeof row->seen, "%s", bench_case->seen);
 }
 
 static int measure_cases(struct bench_session *session, const struct bench_workload *workload, struct bench_case *cases,
@@ -257,7 +297,8 @@ static int measure_cases(struct bench_session *session, const struct bench_workl
     int status;
 
     for (size_t i = 0; i < case_count; i++)
-        subjects[i] = (struct bench_subject){&cases[i], workload->before, workload->run, workload->after};
+        subjects[i] = (struct bench_subject){&cases[i], workload->before, workload->run, workload->after,
+                                             workload->times_itself ? &cases[i].timed_ns : NULL};
     bench_settle(session->directory);
     status = bench_measure(subjects, case_count, &plan, figures, &failed);
     if (status != 0)

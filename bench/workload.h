@@ -25,6 +25,8 @@ struct bench_scale {
     uint64_t written_bytes; /* values written in one run, at least one of each size */
     uint64_t stored_bytes;  /* values in the stores that values are read from */
     uint64_t read_bytes;    /* values read in one run */
+    uint64_t cold_reads;    /* random reads in one run, nothing in memory */
+    uint64_t sparse_cells;  /* in the large stores that are only opened */
     unsigned repetitions_min, repetitions_max;
     uint64_t budget_ns; /* for one workload */
 };
@@ -39,6 +41,7 @@ struct bench_session {
     unsigned char *value; /* bytes for values, as many as the largest has */
     unsigned char *copy;  /* where values are copied to, as large */
     uint32_t *indices;    /* every cell's index once, shuffled */
+    uint32_t *ordered;    /* and in order */
     struct bench_result result;
 };
 
@@ -57,12 +60,18 @@ struct bench_case {
     uint64_t position; /* where the next run goes on in indices or names */
     uint64_t sum;      /* what the run's reads added up to */
     uint64_t expected_sum;
+    uint64_t timed_ns;      /* what counts of a run's time, in workloads that say so themselves */
+    uint32_t *latencies_ns; /* of single operations; NULL: they aren't timed alone */
+    uint64_t latency_count; /* BENCH_LATENCIES_MAX at most */
+    char seen[64];          /* what else the run showed */
 };
 
 struct bench_workload {
     struct bench_heading heading; /* its guarantee is the durability class */
-    enum bench_operation operation;
-    size_t value_bytes; /* of one value; 0: cells */
+    unsigned operations;          /* those whose variants take part, as bits: 1 << BENCH_... */
+    size_t payload_bytes;         /* that one operation moves: of a cell, of a value; 0: none */
+    size_t value_bytes;           /* of one value; 0: cells */
+    bool times_itself;            /* run leaves what counts in timed_ns */
 
     uint64_t (*ops)(const struct bench_case *bench_case); /* in one run */
     /* Once for each case, before and after all repetitions; NULL: nothing. */
@@ -76,14 +85,18 @@ struct bench_workload {
 /* All workloads, in the order of the table; and each file's share of them. */
 extern const struct bench_workload *const bench_workloads[];
 extern const size_t bench_workload_count;
-extern const struct bench_workload bench_read_random, bench_read_sequential;
+extern const struct bench_workload bench_read_random, bench_read_ordered, bench_read_sequential, bench_read_cold;
 extern const struct bench_workload bench_append, bench_commit, bench_commit_durable;
+extern const struct bench_workload bench_commit_latency, bench_durable_latency;
+extern const struct bench_workload bench_refresh_none, bench_refresh_new;
 extern const struct bench_workload bench_value_workloads[9];
-extern const struct bench_workload bench_open_for_read, bench_open_for_write;
+extern const struct bench_workload bench_open_for_read, bench_open_for_write, bench_open_crashed;
+extern const struct bench_workload bench_open_large_for_read, bench_open_large_for_write;
 
 enum {
     BENCH_VALUE_BYTES_MAX = 1 << 20,
     BENCH_COMMIT_EVERY = 100000, /* cells, in the bulk append */
+    BENCH_LATENCIES_MAX = 1 << 20,
 };
 
 /* Makes the data that all workloads share. -ENOMEM. */

@@ -1,7 +1,8 @@
-/* workloads_read.c - cells of 64 bytes, read at random and in order from a store that is in memory (page cache). */
+/* workloads_read.c - cells of 64 bytes, read at random and in order, from memory (page cache) and from the disk. */
 #include "workload.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* A store of all the cells, closed and opened for read. */
 static int prepare_cells(struct bench_case *bench_case)
@@ -36,32 +37,86 @@ static int check_sum(void *context)
 
 static uint64_t random_ops(const struct bench_case *bench_case)
 {
-    return bench_case->session->scale->reads;
+    const struct bench_scale *scale = bench_case->session->scale;
+
+    return bench_case->workload == &bench_read_cold ? scale->cold_reads : scale->reads;
 }
 
-/* The next stretch of the shuffled indices. */
+/* Where the indices of the run begin. */
+static const uint32_t *next_indices(const struct bench_case *bench_case)
+{
+    const struct bench_session *session = bench_case->session;
+
+    return (bench_case->workload == &bench_read_ordered ? session->ordered : session->indices) + bench_case->position;
+}
+
+/* The next stretch of the indices. */
 static int before_random(void *context)
 {
     struct bench_case *bench_case = context;
-    const struct bench_session *session = bench_case->session;
-    uint64_t reads = session->scale->reads;
+    uint64_t reads = random_ops(bench_case);
+    const uint32_t *indices;
 
     bench_case->position += reads;
-    if (bench_case->position + reads > session->scale->cells)
+    if (bench_case->position + reads > bench_case->session->scale->cells)
         bench_case->position = 0;
+    indices = next_indices(bench_case);
     bench_case->expected_sum = 0;
     for (uint64_t i = 0; i < reads; i++)
-        bench_case->expected_sum += cell_first(bench_case, session->indices[bench_case->position + i]);
+        bench_case->expected_sum += cell_first(bench_case, indices[i]);
     return 0;
 }
 
 static int run_random(void *context)
 {
     struct bench_case *bench_case = context;
-    const struct bench_session *session = bench_case->session;
 
-    return bench_case->engine->read_random(bench_case->store, session->indices + bench_case->position,
-                                           session->scale->reads, &bench_case->sum);
+    return bench_case->engine->read_random(bench_case->store, next_indices(bench_case), random_ops(bench_case),
+                                           &bench_case->sum);
+}
+
+static int close_store(struct bench_case *bench_case)
+{
+    void *store = bench_case->store;
+
+    bench_case->store = NULL;
+    return store != NULL ? bench_case->engine->close(store) : 0;
+}
+
+/* Between the runs no store is open: pages that are mapped can't be dropped. */
+static int prepare_cold(struct bench_case *bench_case)
+{
+    int status = prepare_cells(bench_case);
+
+    return status == 0 ? close_store(bench_case) : status;
+}
+
+/* Drops what is cached of the store (and of the file that the limit maps instead), then opens it. */
+static int before_cold(void *context)
+{
+    struct bench_case *bench_case = context;
+    double resident = 0.0;
+    double peer_resident = 0.0;
+    int status = bench_drop_cached(bench_case->directory, &resident);
+
+    if (status == 0 && bench_case->spec.peer_cells != NULL)
+        status = bench_drop_cached(bench_case->spec.peer_cells, &peer_resident);
+    if (status == 0)
+        status = before_random(bench_case);
+    if (status == 0)
+        status = bench_case->engine->open_read(bench_case->directory, &bench_case->spec, bench_case->variant->setup,
+                                               &bench_case->store);
+    snprintf(bench_case->seen, sizeof bench_case->seen, "%.1f %% in memory before",
+             100.0 * (resident > peer_resident ? resident : peer_resident));
+    return status;
+}
+
+static int after_cold(void *context)
+{
+    int status = check_sum(context);
+    int closed = close_store(context);
+
+    return status != 0 ? status : closed;
 }
 
 static uint64_t sequential_ops(const struct bench_case *bench_case)
@@ -91,7 +146,8 @@ const struct bench_workload bench_read_random = {
     .heading.name = "read-random",
     .heading.title = "read one 64-byte cell at a random index",
     .heading.guarantee = "warm: the whole store is in the page cache",
-    .operation = BENCH_READ_RANDOM,
+    .operations = 1u << BENCH_READ_RANDOM,
+    .payload_bytes = BENCH_CELL_BYTES,
     .ops = random_ops,
     .prepare = prepare_cells,
     .before = before_random,
@@ -99,11 +155,38 @@ const struct bench_workload bench_read_random = {
     .after = check_sum,
 };
 
+const struct bench_workload bench_read_ordered = {
+    .heading.name = "read-ordered",
+    .heading.title = "read one 64-byte cell, in order, at an index that comes from data",
+    .heading.guarantee = "warm: the whole store is in the page cache",
+    .operations = 1u << BENCH_READ_RANDOM,
+    .payload_bytes = BENCH_CELL_BYTES,
+    .ops = random_ops,
+    .prepare = prepare_cells,
+    .before = before_random,
+    .run = run_random,
+    .after = check_sum,
+};
+
+const struct bench_workload bench_read_cold = {
+    .heading.name = "read-random-cold",
+    .heading.title = "read one 64-byte cell at a random index, nothing of the store in memory",
+    .heading.guarantee = "cold: synced, dropped from the page cache (POSIX_FADV_DONTNEED), opened anew for each run",
+    .operations = 1u << BENCH_READ_RANDOM,
+    .payload_bytes = BENCH_CELL_BYTES,
+    .ops = random_ops,
+    .prepare = prepare_cold,
+    .before = before_cold,
+    .run = run_random,
+    .after = after_cold,
+};
+
 const struct bench_workload bench_read_sequential = {
     .heading.name = "read-sequential",
     .heading.title = "read one 64-byte cell, in order",
     .heading.guarantee = "warm: the whole store is in the page cache",
-    .operation = BENCH_READ_SEQUENTIAL,
+    .operations = 1u << BENCH_READ_SEQUENTIAL,
+    .payload_bytes = BENCH_CELL_BYTES,
     .ops = sequential_ops,
     .prepare = prepare_cells,
     .before = before_sequential,

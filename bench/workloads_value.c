@@ -165,22 +165,23 @@ static int check_pieces(void *context)
         .heading.name = "value-write-" SIZE_NAME,                                                                      \
         .heading.title = "write a value of " SIZE_NAME " to a fresh store, one commit a run",                          \
         .heading.guarantee = "committed values are visible to other processes; nothing is durable",                    \
-        .operation = BENCH_VALUE_WRITE, .value_bytes = (SIZE_BYTES), .ops = write_ops, .prepare = prepare_writes,      \
-        .before = before_write, .run = run_write, .after = bench_case_discard,                                         \
+        .operations = 1u << BENCH_VALUE_WRITE, .payload_bytes = (SIZE_BYTES), .value_bytes = (SIZE_BYTES),             \
+        .ops = write_ops, .prepare = prepare_writes, .before = before_write, .run = run_write,                         \
+        .after = bench_case_discard,                                                                                   \
     }
 #define VALUE_COPY(SIZE_NAME, SIZE_BYTES)                                                                              \
     {                                                                                                                  \
         .heading.name = "value-copy-" SIZE_NAME,                                                                       \
         .heading.title = "copy a value of " SIZE_NAME " into a buffer, at random",                                     \
-        .heading.guarantee = "warm: the whole store is in the page cache", .operation = BENCH_VALUE_COPY,              \
-        .value_bytes = (SIZE_BYTES), .ops = read_ops, .prepare = prepare_reads, .before = before_copy,                 \
-        .run = run_copy, .after = check_copy,                                                                          \
+        .heading.guarantee = "warm: the whole store is in the page cache", .operations = 1u << BENCH_VALUE_COPY,       \
+        .payload_bytes = (SIZE_BYTES), .value_bytes = (SIZE_BYTES), .ops = read_ops, .prepare = prepare_reads,         \
+        .before = before_copy, .run = run_copy, .after = check_copy,                                                   \
     }
 #define VALUE_PIECES(SIZE_NAME, SIZE_BYTES)                                                                            \
     {                                                                                                                  \
         .heading.name = "value-pieces-" SIZE_NAME,                                                                     \
         .heading.title = "find a value of " SIZE_NAME " without touching its bytes, at random",                        \
-        .heading.guarantee = "warm: the whole store is in the page cache", .operation = BENCH_VALUE_PIECES,            \
+        .heading.guarantee = "warm: the whole store is in the page cache", .operations = 1u << BENCH_VALUE_PIECES,     \
         .value_bytes = (SIZE_BYTES), .ops = piece_ops, .prepare = prepare_reads, .run = run_pieces,                    \
         .after = check_pieces,                                                                                         \
     }
