@@ -33,6 +33,11 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_value_workloads[6],
     &bench_value_workloads[7],
     &bench_value_workloads[8],
+    &bench_pages_workloads[0],
+    &bench_pages_workloads[1],
+    &bench_pages_workloads[2],
+    &bench_pages_workloads[3],
+    &bench_pages_workloads[4],
     &bench_open_for_read,
     &bench_open_for_write,
     &bench_open_large_for_read,
@@ -312,8 +317,11 @@ int bench_workload_run(struct bench_session *session, const struct bench_workloa
 {
     struct bench_case cases[CASES_MAX];
     size_t case_count = 0;
-    int status = add_cases(session, workload, cases, &case_count);
+    int status;
 
+    if (workload->measure != NULL)
+        return workload->measure(session, workload);
+    status = add_cases(session, workload, cases, &case_count);
     if (status == 0 && case_count > 0)
         status = measure_cases(session, workload, cases, case_count);
     for (size_t i = 0; i < case_count; i++)

@@ -25,6 +25,9 @@ struct bench_scale {
     uint64_t written_bytes; /* values written in one run, at least one of each size */
     uint64_t stored_bytes;  /* values in the stores that values are read from */
     uint64_t read_bytes;    /* values read in one run */
+    uint64_t pages;         /* of the files that caches and pipelines stand over */
+    uint64_t page_hits;     /* in one run */
+    uint64_t pending;       /* words that wait in a pipeline */
     uint64_t cold_reads;    /* random reads in one run, nothing in memory */
     uint64_t sparse_cells;  /* in the large stores that are only opened */
     unsigned repetitions_min, repetitions_max;
@@ -80,6 +83,9 @@ struct bench_workload {
     int (*before)(void *bench_case);
     int (*run)(void *bench_case);
     int (*after)(void *bench_case);
+
+    /* Does the whole of it in place of the above; NULL: the engines' variants of the operations are its cases. */
+    int (*measure)(struct bench_session *session, const struct bench_workload *workload);
 };
 
 /* All workloads, in the order of the table; and each file's share of them. */
@@ -90,6 +96,7 @@ extern const struct bench_workload bench_append, bench_commit, bench_commit_dura
 extern const struct bench_workload bench_commit_latency, bench_durable_latency;
 extern const struct bench_workload bench_refresh_none, bench_refresh_new;
 extern const struct bench_workload bench_value_workloads[9];
+extern const struct bench_workload bench_pages_workloads[5];
 extern const struct bench_workload bench_open_for_read, bench_open_for_write, bench_open_crashed;
 extern const struct bench_workload bench_open_large_for_read, bench_open_large_for_write;
 

@@ -81,6 +81,13 @@ static int measure_get(struct pages_run *run, const struct pages_workload *workl
     return measure_hits(run, workload, PAGES_GET, 0, get_modes, run->scale->cached_pages);
 }
 
+static int measure_fix_near(struct pages_run *run, const struct pages_workload *workload)
+{
+    uint64_t pages = run->scale->cached_pages < NEAR_PAGES ? run->scale->cached_pages : NEAR_PAGES;
+
+    return measure_hits(run, workload, PAGES_FIX, 0, fix_modes, pages);
+}
+
 static int measure_fix(struct pages_run *run, const struct pages_workload *workload)
 {
     return measure_hits(run, workload, PAGES_FIX, 0, fix_modes, run->scale->cached_pages);
@@ -91,9 +98,10 @@ static int measure_read(struct pages_run *run, const struct pages_workload *work
     return measure_hits(run, workload, PAGES_READ, (size_t)workload->number, read_modes, run->scale->cached_pages);
 }
 
-const struct pages_workload pages_hits[5] = {
+const struct pages_workload pages_hits[6] = {
     {{"hit-get-near", "get a 64-bit integer at random in a few pages", WARM}, measure_get_near, 0},
     {{"hit-get", "get a 64-bit integer at random in many pages", WARM}, measure_get, 0},
+    {{"hit-fix-near", "hold a page at random, of a few, while 8 bytes of it are read", WARM}, measure_fix_near, 0},
     {{"hit-fix", "hold a page at random while 8 bytes of it are read", WARM}, measure_fix, 0},
     {{"hit-read-64B", "copy 64 bytes out, at random in many pages", WARM}, measure_read, 64},
     {{"hit-read-page", "copy a page of 4 KiB out, at random", WARM}, measure_read, PAGES_BYTES},

@@ -27,6 +27,7 @@ static const struct pages_scale scale_full = {
     .misses = 16384,
     .direct = 1024,
     .delayed = 48,
+    .pending = 100000,
     .zipf_frames = 256,
     .eager_bytes = UINT64_C(64) << 20,
     .sparse_bytes = UINT64_C(100000000000) / PAGES_BYTES * PAGES_BYTES,
@@ -44,6 +45,7 @@ static const struct pages_scale scale_quick = {
     .misses = 4096,
     .direct = 128,
     .delayed = 16,
+    .pending = 100000,
     .zipf_frames = 64,
     .eager_bytes = UINT64_C(16) << 20,
     .sparse_bytes = UINT64_C(100000000000) / PAGES_BYTES * PAGES_BYTES,
@@ -61,6 +63,7 @@ static const struct pages_scale scale_tiny = {
     .misses = 64,
     .direct = 32,
     .delayed = 4,
+    .pending = 1000,
     .zipf_frames = 4,
     .eager_bytes = UINT64_C(1) << 20,
     .sparse_bytes = UINT64_C(100000000000) / PAGES_BYTES * PAGES_BYTES,
@@ -93,6 +96,7 @@ static size_t list_workloads(const struct pages_workload *workloads[WORKLOADS_MA
         {pages_zipfs, sizeof pages_zipfs / sizeof pages_zipfs[0]},
         {pages_depths, sizeof pages_depths / sizeof pages_depths[0]},
         {pages_threads, sizeof pages_threads / sizeof pages_threads[0]},
+        {pages_pipelines, sizeof pages_pipelines / sizeof pages_pipelines[0]},
         {pages_eagers, sizeof pages_eagers / sizeof pages_eagers[0]},
     };
     size_t count = 0;

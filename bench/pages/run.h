@@ -30,6 +30,7 @@ struct pages_scale {
     uint64_t misses;      /* from the kernel's page cache */
     uint64_t direct;      /* from the disk */
     uint64_t delayed;     /* from a device that takes PAGES_DELAY_NS for each, for each load at a time */
+    uint64_t pending;     /* words that wait in a pipeline */
     size_t zipf_frames;   /* of the cache that holds 1 % */
     uint64_t eager_bytes; /* appended */
     uint64_t sparse_bytes;
@@ -70,8 +71,8 @@ struct pages_workload {
 };
 
 /* The workloads, by group. */
-extern const struct pages_workload pages_hits[5], pages_misses[5], pages_zipfs[5], pages_depths[3], pages_threads[4];
-extern const struct pages_workload pages_eagers[2], pages_memory;
+extern const struct pages_workload pages_hits[6], pages_misses[5], pages_zipfs[5], pages_depths[3], pages_threads[4];
+extern const struct pages_workload pages_eagers[2], pages_pipelines[3], pages_memory;
 
 /* Makes the data file and reads it. 0 or a negative errno. */
 int pages_run_prepare(struct pages_run *run);

@@ -1,6 +1,6 @@
 /* crew.h - threads that stand ready, so that starting them is not timed. */
-#ifndef BENCH_PAGES_CREW_H
-#define BENCH_PAGES_CREW_H
+#ifndef BENCH_CREW_H
+#define BENCH_CREW_H
 
 struct crew;
 
