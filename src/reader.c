@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* So often a reader looks when writers begin and end word mode one after the other; each look costs them an opening. */
+enum { WORD_LOOKS_MAX = 1000 };
+
 /* Every failure leaves a diagnostic: this one where no deeper place did. Returns error. */
 static int note(struct cellar_reader *reader, int error)
 {
@@ -58,7 +61,7 @@ static int check_reach(struct cellar_reader *reader, const struct cellar_state *
     return 0;
 }
 
-static int check_retired(struct cellar_reader *reader)
+static int check_retired(struct cellar_reader *reader, uint32_t *ret_flags)
 {
     uint32_t flags = 0;
     int error = cellar_header_flags(&reader->ground.header, &flags);
@@ -70,6 +73,27 @@ static int check_retired(struct cellar_reader *reader)
     else if (!reader->retired_before)
         return cellar_diagnose(&reader->diagnostic, CELLAR_ERETIRED, reader->path, CELLAR_AT_FLAGS,
                                "the store was truncated: another file is in its place, open it again");
+    *ret_flags = flags;
+    return 0;
+}
+
+/* Whether the writer publishes by the word: *ret_word, and *state, which is what the slots say, becomes that. */
+static int take_word(struct cellar_reader *reader, struct cellar_word *ret_word, struct cellar_state *state)
+{
+    struct cellar_word word = {.followed = false};
+    struct cellar_state published;
+    int result = -EAGAIN;
+
+    for (int look = 0; look < WORD_LOOKS_MAX && result == -EAGAIN; look++)
+        result = cellar_header_find_word(&reader->ground.header, &word, &published);
+    if (result == -ENOTSUP)
+        return cellar_diagnose(&reader->diagnostic, result, reader->path, CELLAR_AT_FLAGS,
+                               "the writer publishes by the word, which a reader without a window can't follow");
+    if (result < 0)
+        return result;
+    if (result == 0 && published.next_index >= state->next_index)
+        *state = published;
+    *ret_word = word;
     return 0;
 }
 
@@ -90,20 +114,26 @@ static int look(const struct cellar_reader *reader, struct cellar_seen *seen, st
     return result;
 }
 
-/* Takes the state that its pair says now. See cellar_reader_refresh. */
-static int move_on(struct cellar_reader *reader)
+/* Takes the state that its pair says now, or the word. See cellar_reader_refresh. */
+static int move_on(struct cellar_reader *reader, bool words)
 {
     struct cellar_seen seen = reader->seen;
     enum cellar_key_verdict verdict;
+    struct cellar_word word = {.followed = false};
     struct cellar_state state;
-    int result = look(reader, &seen, &state, &verdict);
+    int result;
 
+    if (words || reader->word.followed)
+        seen.any = false; /* the state is wanted, also where the slots are the same */
+    result = look(reader, &seen, &state, &verdict);
     if (result == CELLAR_ECORRUPT)
         return cellar_diagnose(
             &reader->diagnostic, result, reader->path, cellar_slot_offset((enum cellar_slot_name)pair_of(reader)),
             "found two broken %s-sync slots, expected one whose hash holds", reader->has_key ? "process" : "disk");
     if (result == CELLAR_NONE)
         reader->seen = seen; /* the same state, perhaps in the other slot */
+    if (result == 0 && words)
+        result = take_word(reader, &word, &state);
     if (result != 0)
         return result;
     result = check_reach(reader, &state);
@@ -120,6 +150,7 @@ static int move_on(struct cellar_reader *reader)
     }
     reader->other_writer = reader->has_key && verdict == CELLAR_KEY_BAD;
     reader->seen = seen;
+    reader->word = word;
     reader->floor_next = state.next_index;
     if (!reader->has_key)
         reader->flushed_next = state.next_index;
@@ -129,14 +160,44 @@ static int move_on(struct cellar_reader *reader)
     return 0;
 }
 
+/* The same by the word alone. CELLAR_ERETIRED: look at everything. */
+static int follow_word(struct cellar_reader *reader)
+{
+    struct cellar_word word = reader->word;
+    struct cellar_state state;
+    int result = cellar_header_look_at_word(&reader->ground.header, &word, &state);
+    uint64_t needed;
+
+    if (result != 0)
+        return result;
+    needed = needed_bytes(reader, state.next_index);
+    if (state.next_index < reader->floor_next || needed > reader->file_bytes || needed > reader->ground.window_bytes)
+        return CELLAR_ERETIRED;
+    reader->word = word;
+    reader->floor_next = state.next_index;
+    reader->state = state;
+    return 0;
+}
+
+static int refresh(struct cellar_reader *reader)
+{
+    uint32_t flags = 0;
+    int error = check_retired(reader, &flags);
+
+    return error != 0 ? error : move_on(reader, reader->has_key && (flags & CELLAR_FLAG_WORD) != 0);
+}
+
 int cellar_reader_refresh(struct cellar_reader *reader)
 {
-    int error;
-
-    if (cellar_forked(reader->fork_page))
+    if (CELLAR_UNLIKELY(cellar_forked(reader->fork_page)))
         return note(reader, CELLAR_EFORKED);
-    error = check_retired(reader);
-    return note(reader, error != 0 ? error : move_on(reader));
+    if (reader->word.followed) {
+        int result = follow_word(reader);
+
+        if (CELLAR_LIKELY(result != CELLAR_ERETIRED))
+            return result;
+    }
+    return note(reader, refresh(reader));
 }
 
 /* The process-sync pair's verdict on a key, fresh. */
@@ -175,6 +236,7 @@ int cellar_reader_enable_process_sync(struct cellar_reader *reader, const struct
     reader->has_key = true;
     reader->other_writer = false;
     reader->seen.any = false;
+    reader->word.followed = false;
     reader->floor_next = 0;
     return 0;
 }
@@ -184,6 +246,7 @@ void cellar_reader_disable_process_sync(struct cellar_reader *reader)
     reader->has_key = false;
     reader->other_writer = false;
     reader->seen.any = false;
+    reader->word.followed = false;
     reader->floor_next = 0;
 }
 
@@ -201,6 +264,7 @@ static int check_name(struct cellar_reader *reader)
 static int check(struct cellar_reader *reader)
 {
     uint64_t file_bytes;
+    uint32_t flags;
     int error;
 
     if (cellar_forked(reader->fork_page))
@@ -213,7 +277,7 @@ static int check(struct cellar_reader *reader)
                                "found the end of the file, expected cells up to next index %" PRIu32
                                ": the file was cut",
                                reader->state.next_index);
-    error = check_retired(reader);
+    error = check_retired(reader, &flags);
     return error == 0 && reader->real_path != NULL ? check_name(reader) : error;
 }
 
@@ -268,7 +332,8 @@ static int new_reader(const char *path, enum cellar_device_choice choice, struct
 /* The reader stands at the disk-sync state, and with a key at the process-sync one. */
 static int settle(struct cellar_reader *reader, const struct cellar_reader_options *options)
 {
-    int error = check_retired(reader);
+    uint32_t flags;
+    int error = check_retired(reader, &flags);
 
     /* A mark on the file that the path names is of an old truncate of another name: this is the store that is meant. */
     if (error == CELLAR_ERETIRED &&
@@ -277,11 +342,11 @@ static int settle(struct cellar_reader *reader, const struct cellar_reader_optio
         error = 0;
     }
     if (error == 0)
-        error = move_on(reader);
+        error = move_on(reader, false);
     if (error == 0 && options->key != NULL)
         error = cellar_reader_enable_process_sync(reader, options->key);
     if (error == 0 && options->key != NULL)
-        error = move_on(reader);
+        error = refresh(reader);
     return error > 0 ? 0 : error;
 }
 
@@ -467,6 +532,7 @@ void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *
         .window_bytes = reader->ground.window_bytes,
         .has_key = reader->has_key,
         .other_writer = reader->other_writer,
+        .publish = reader->word.followed ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS,
         .sums = reader->sums_state,
     };
     if (reader->sums != NULL) {

@@ -8,6 +8,7 @@
 #include "cell/header.h"
 #include "cell/header_pick.h"
 #include "cell/record.h"
+#include "cell/word.h"
 #include "device/file.h"
 #include "format/format.h"
 #include "sum/sum_file.h"
@@ -59,7 +60,8 @@ struct cellar_writer {
     enum cellar_device_choice choice;
     unsigned file_mode;
     bool compat, two_barriers;
-    uint32_t sums_identity; /* of the sums file; 0: the store has none */
+    bool words_wanted, words; /* publishes by word: wanted; and done, as there is a window */
+    uint32_t sums_identity;   /* of the sums file; 0: the store has none */
     struct cellar_reservation *reservations;
 
     /* Between the appending thread and those that flush. */
@@ -91,6 +93,7 @@ struct cellar_reader {
     uint32_t flushed_next;
     uint64_t file_bytes;
     struct cellar_seen seen;
+    struct cellar_word word;      /* of a writer that publishes by it */
     struct cellar_sum_file *sums; /* with verify, else NULL */
     enum cellar_sums_state sums_state;
     struct cellar_diagnostic diagnostic;

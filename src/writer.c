@@ -75,6 +75,7 @@ void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes
 
     cellar_writer_stand(writer, &empty, (uint32_t)(file_bytes / writer->config.bytes_per_cell), file_bytes);
     writer->flushed_commits = atomic_load(&writer->commits);
+    writer->words = writer->words_wanted && writer->ground->window != NULL;
 }
 
 /* ---- appending ---- */
@@ -306,7 +307,9 @@ int cellar_writer_commit(struct cellar_writer *writer)
         cellar_cells_fail(&writer->ground->cells, 0);
     }
     error = cellar_cells_commit(&writer->ground->cells);
-    if (error == 0)
+    if (error == 0 && writer->words)
+        error = cellar_header_store_state(&writer->ground->header, &state);
+    else if (error == 0)
         error = cellar_header_publish(&writer->ground->header, &state, &writer->key);
     if (error != 0)
         return cellar_writer_poison(writer, error);
@@ -352,6 +355,8 @@ static int make_durable(struct cellar_writer *writer, const struct cellar_state 
     uint32_t bytes_per_cell = writer->config.bytes_per_cell;
     int error = cellar_header_begin_sync(header);
 
+    if (error == 0 && writer->words) /* what is flushed is in the slots, too, and the original finds it */
+        error = cellar_header_publish(header, state, &writer->key);
     if (error == 0 && cellar_header_takes_record(header, bytes_per_cell, writer->synced_next, state->next_index))
         error = cellar_header_persist_checked(header, bytes_per_cell, writer->synced_next, state);
     else if (error == 0)
@@ -435,6 +440,8 @@ static int settle(struct cellar_writer *writer)
 
     pthread_mutex_lock(&writer->flush_lock);
     error = cellar_header_end_records(&writer->ground->header);
+    if (error == 0 && writer->words)
+        error = cellar_header_switch_words(&writer->ground->header, false);
     pthread_mutex_unlock(&writer->flush_lock);
     return error;
 }
@@ -505,6 +512,7 @@ void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *
         .resize_step_cells = writer->alloc.step_cells,
         .has_key = true,
         .compat = writer->compat,
+        .publish = writer->words ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS,
         .sums = (enum cellar_sums_state)atomic_load_explicit(&writer->sums_state, memory_order_relaxed),
         .sums_error = atomic_load_explicit(&writer->sums_error, memory_order_relaxed),
         .renewed_blocks = atomic_load_explicit(&writer->sums_renewed, memory_order_relaxed),

@@ -19,6 +19,9 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
     if (options == NULL)
         options = &defaults;
     error = cellar_ground_check_choice(options->device);
+    if (error == 0 && (options->publish < CELLAR_PUBLISH_SLOTS || options->publish > CELLAR_PUBLISH_WORD ||
+                       (options->publish == CELLAR_PUBLISH_WORD && options->compat)))
+        error = -EINVAL;
     if (error != 0)
         return error;
     writer = calloc(1, sizeof *writer);
@@ -39,6 +42,7 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
     writer->file_mode = options->file_mode != 0 ? options->file_mode : 0644;
     writer->compat = options->compat;
     writer->two_barriers = options->two_barriers;
+    writer->words_wanted = options->publish == CELLAR_PUBLISH_WORD;
     if (options->key != NULL)
         writer->key = *options->key;
     else
@@ -153,6 +157,14 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     cellar_header_start_marks(&ground->header, incarnation, flags_of(writer));
     cellar_header_start_records(&ground->header, !writer->two_barriers, &empty);
     ground->header.disk_pending = false;
+    cellar_header_start_words(&ground->header, 0);
+    if (writer->words_wanted && ground->window != NULL) {
+        error = cellar_header_store_state(&ground->header, &empty);
+        if (error == 0)
+            error = cellar_header_switch_words(&ground->header, true);
+        if (error != 0)
+            return error;
+    }
     *ret_file_bytes = file_bytes;
     return 0;
 }

@@ -134,6 +134,12 @@ static int open_ways(struct cellar_writer *writer, const struct cellar_pick *pic
     return error;
 }
 
+static bool is_key_used(const unsigned char header[CELLAR_HEADER_BYTES], const struct cellar_key *key)
+{
+    return cellar_slot_has_key(header + cellar_slot_offset(CELLAR_PROCESS_1), key) ||
+           cellar_slot_has_key(header + cellar_slot_offset(CELLAR_PROCESS_2), key);
+}
+
 /*
  * Opens what lies on writer->ground->device, which is locked. Nothing is written before everything has been checked.
  * CELLAR_NONE: there is no window, and the caller may want another device (only where pages_allowed is false).
@@ -167,6 +173,10 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
     if (error != 0)
         return cellar_ground_refuse(&problem, writer->path, diagnostic);
     error = open_ways(writer, &pick, pages_allowed, &file_bytes);
+    writer->words = writer->words_wanted && writer->ground->window != NULL;
+    if (error == 0 && writer->words && is_key_used(header, &writer->key))
+        error = cellar_diagnose(diagnostic, -EINVAL, writer->path, cellar_slot_offset(CELLAR_PROCESS_1),
+                                "found the key of the last writer, expected a fresh one to publish by word");
     if (error == 0)
         error = cellar_writer_recover(writer, header, &evidence, &pick);
     if (error != 0)

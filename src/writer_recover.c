@@ -15,7 +15,8 @@
  *      where committed cells are skipped. One slot at a time, and the other is durable then; see raise_disk.
  *   5. The marks of the last writer go: SUSPECT (step 2 has taken the state that it warned of out of reach), RETIRED,
  *      SYNCING. The boot mark and the check of the config are stored.
- *   6. The adopted state is published under the new key, and bound.
+ *   6. The adopted state is published under the new key, and bound; before that as the word, where the last writer had
+ *      one or this one will, and after it the epoch changes.
  * That is no barrier where everything committed is adopted and the disk-sync slots agree, one after a power loss.
  */
 #include "base/bytes.h"
@@ -208,6 +209,7 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
     int error;
 
     cellar_header_start_marks(to, evidence->incarnation, evidence->extension.flags);
+    cellar_header_start_words(to, evidence->extension.epoch);
     cellar_header_start_records(to, !writer->two_barriers, disk_target(pick));
     error = drop_records(to, evidence, pick);
     if (error == 0)
@@ -223,9 +225,11 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
     to->slots_true = error == 0;
     if (error == 0)
         error = store_marks(writer, header, evidence, pick);
+    if (error == 0 && (to->words || writer->words))
+        error = cellar_header_store_state(to, &pick->adopted);
     if (error == 0)
         error = cellar_header_publish(to, &pick->adopted, &writer->key);
-    return error;
+    return error == 0 ? cellar_header_switch_words(to, writer->words) : error;
 }
 
 void cellar_writer_report(struct cellar_writer *writer, const struct cellar_pick *pick)

@@ -20,6 +20,8 @@
 static void retire(struct cellar_ground *ground)
 {
     (void)!cellar_header_change_flags(&ground->header, CELLAR_FLAG_RETIRED, 0);
+    if (ground->header.epoch != 0) /* they may go by the word */
+        (void)!cellar_header_end_epoch(&ground->header);
 }
 
 /* The empty store, with a sums file of a new identity where this one has one; both hidden. */

@@ -90,6 +90,18 @@ enum cellar_device_choice {
     CELLAR_DEVICE_DIRECT,
 };
 
+/* How commits reach readers that hold the writer's key. */
+enum cellar_publish {
+    CELLAR_PUBLISH_SLOTS = 0, /* hashed slots, which every program that knows the format finds */
+    /*
+     * One store of 8 bytes: no hash, some nanoseconds. Readers need a window (without one they are told -ENOTSUP), and
+     * the slots follow at flush and close. For who commits often. Not where the original opens the file before Cellar
+     * after the writer was killed: it would use cells again that readers have seen. Without a window, and on the pages
+     * path, the writer goes by slots; see cellar_writer_info.
+     */
+    CELLAR_PUBLISH_WORD,
+};
+
 enum cellar_mode { CELLAR_MODE_WRITER = 1, CELLAR_MODE_READER };
 
 /* What became of the checksum file of a store that was made with one. */
@@ -120,6 +132,7 @@ struct cellar_info {
     bool has_key;                /* writer: true; reader: process sync is enabled */
     bool other_writer;           /* reader: the last refresh followed a writer with another key */
     bool compat;                 /* writer: compat mode is on */
+    enum cellar_publish publish; /* writer: how it does; reader with the key: how the writer does */
     enum cellar_sums_state sums; /* of its checksum file, now; see also sums_error */
     int sums_error;              /* writer: why it is not extended any more; the store is not harmed. 0: it is */
     uint64_t renewed_blocks;   /* writer: blocks of 4096 bytes, at most, whose checksums were broken themselves and that
@@ -150,6 +163,8 @@ struct cellar_writer_options {
     /* The original (Plebeia) has the file open at the same time, or may open it after a power loss: its lock is taken
      * around slot writes, and the file is not cut at close. */
     bool compat;
+    /* -EINVAL: WORD in compat mode, or with a key that is the last writer's. */
+    enum cellar_publish publish;
     /* Every flush waits for the disk twice, as the original's does. Else a flush of few new cells (256 KiB at most)
      * waits once, and a power loss may leave what was flushed last where only Cellar finds it (close moves it to where
      * the original does). For files that the original may open after a power loss, before Cellar has. Compat mode,

@@ -31,6 +31,8 @@ struct cellar_header {
     bool has_records;         /* CHECKED is set */
     bool record_ready;        /* a record may be stored: none of the writer before is needed any more */
     int record_place;         /* of the next record: the last flush, if it left one, left it in the other */
+    bool words;               /* WORD is set */
+    uint32_t epoch;           /* as it stands in the file */
 };
 
 enum cellar_pair { CELLAR_PAIR_DISK = CELLAR_DISK_1, CELLAR_PAIR_PROCESS = CELLAR_PROCESS_1 };

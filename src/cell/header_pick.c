@@ -34,17 +34,19 @@
  * the disk-sync state was made durable by somebody, with all its cells, and the larger next is safe. A next beyond the
  * end of the file can't be left by a crash either: growth is durable before anything in the new cells is published.
  *
+ * Where the flag WORD stands the process-sync state is the published word's (cell/word.h), unless the slots count more.
+ *
  * In a pair #1 is in force where its hash holds, else #2; they are not compared, because #1 is always written first.
  * The other slot is in need of repair where it is broken or says something else.
  */
 #include "cell/header_pick.h"
 
-static int fail(struct cellar_pick_problem *ret_problem, enum cellar_slot_name slot, uint32_t field, uint32_t found,
-                const char *expected)
+static const char in_file[] = "a next index from the first usable cell to the end of the file";
+
+static int fail(struct cellar_pick_problem *ret_problem, uint64_t file_offset, uint32_t found)
 {
     if (ret_problem != NULL)
-        *ret_problem = (struct cellar_pick_problem){
-            .file_offset = cellar_slot_offset(slot) + field, .found = found, .expected = expected};
+        *ret_problem = (struct cellar_pick_problem){.file_offset = file_offset, .found = found, .expected = in_file};
     return CELLAR_ECORRUPT;
 }
 
@@ -111,8 +113,7 @@ int cellar_pick_disk(const struct cellar_evidence *evidence, struct cellar_pick 
 
         pick.disk = slots[name].state;
         if (pick.disk.next_index < evidence->start_index || pick.disk.next_index > evidence->file_cells)
-            return fail(ret_problem, name, CELLAR_SLOT_AT_NEXT, pick.disk.next_index,
-                        "a next index from the first usable cell to the end of the file");
+            return fail(ret_problem, cellar_slot_offset(name) + CELLAR_SLOT_AT_NEXT, pick.disk.next_index);
     }
     pick.record = pick_record(evidence, pick.disk.next_index);
     if (pick.record >= 0)
@@ -194,26 +195,47 @@ static void skip_cells(const struct cellar_evidence *evidence, struct cellar_pic
     }
 }
 
+/* The published word in place of the slots' state. Its next index is below start only where it was never stored. */
+static int pick_word(const struct cellar_evidence *evidence, struct cellar_pick *pick,
+                     struct cellar_pick_problem *ret_problem)
+{
+    const struct cellar_state *word = &evidence->extension.word;
+
+    if ((evidence->extension.flags & CELLAR_FLAG_WORD) == 0 || word->next_index < evidence->start_index ||
+        word->next_index < pick->process.next_index)
+        return 0;
+    if (word->next_index > evidence->file_cells)
+        return fail(ret_problem, CELLAR_AT_WORD + 4, word->next_index);
+    pick->process = *word;
+    pick->word = true;
+    return 0;
+}
+
 static int pick_process(const struct cellar_evidence *evidence, struct cellar_pick *pick,
                         struct cellar_pick_problem *ret_problem)
 {
     const struct cellar_slot *slots = evidence->slots;
     bool suspect = (evidence->extension.flags & CELLAR_FLAG_SUSPECT) != 0;
     enum cellar_slot_name name;
-    int in_force = cellar_slot_pick(&slots[CELLAR_PROCESS_1], &slots[CELLAR_PROCESS_2]);
+    int error, in_force = cellar_slot_pick(&slots[CELLAR_PROCESS_1], &slots[CELLAR_PROCESS_2]);
 
     pick->process_in_force = in_force;
     if (in_force < 0) {
         pick->found = CELLAR_FOUND_PROCESS_BROKEN;
         pick->repair |= CELLAR_SLOT_PROCESS_1 | CELLAR_SLOT_PROCESS_2;
-        return 0;
+        error = pick_word(evidence, pick, ret_problem);
+        if (error == 0 && pick->process.next_index > pick->adopted.next_index)
+            pick->adopted.next_index = pick->process.next_index;
+        return error;
     }
     name = (enum cellar_slot_name)((int)CELLAR_PROCESS_1 + in_force);
     pick->process = slots[name].state;
     if (pick->process.next_index < evidence->start_index || pick->process.next_index > evidence->file_cells)
-        return fail(ret_problem, name, CELLAR_SLOT_AT_NEXT, pick->process.next_index,
-                    "a next index from the first usable cell to the end of the file");
+        return fail(ret_problem, cellar_slot_offset(name) + CELLAR_SLOT_AT_NEXT, pick->process.next_index);
     pick->repair |= pair_repair(slots, CELLAR_PROCESS_1, &pick->process);
+    error = pick_word(evidence, pick, ret_problem);
+    if (error != 0)
+        return error;
     if (pick->process.next_index < pick->disk.next_index) {
         pick->found = CELLAR_FOUND_DISK_NEWER;
         skip_cells(evidence, pick);

@@ -24,11 +24,12 @@ struct cellar_evidence {
 struct cellar_pick {
     enum cellar_found found;
     struct cellar_state disk;    /* of the pair in force */
-    struct cellar_state process; /* of the pair in force; zero where it is broken */
+    struct cellar_state process; /* of the pair in force, or the word; zero where there is neither */
     struct cellar_state adopted; /* what a writer goes on with */
     unsigned repair;             /* CELLAR_SLOT_ bits: broken, or older than the slot in force of its pair */
     int disk_in_force;           /* 0: #1, 1: #2; -1: the pair is broken, and the state that of a record */
     int process_in_force;        /* 0: #1, 1: #2; -1: the pair is broken */
+    bool word;                   /* process is the published word */
     int record;                  /* disk is the state of this record; -1: of a slot */
     bool fresh;                  /* what is read of the device is on its medium */
     bool suspect;                /* a sync of the last writer failed */

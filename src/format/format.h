@@ -46,8 +46,10 @@ enum {
     CELLAR_FLAG_CHECKED = 1u << 1,   /* the disk-sync state may stand in a record alone */
     CELLAR_FLAG_SUSPECT = 1u << 2,   /* a sync failed: what was not durable then may never become so */
     CELLAR_FLAG_RETIRED = 1u << 3,   /* truncate put another file in this one's place */
+    CELLAR_FLAG_WORD = 1u << 4,      /* the published word is ahead of the process-sync slots, or the same */
     CELLAR_FLAG_SYNCING = 1u << 16,  /* a sync was begun, and nobody knows yet how it ended */
-    CELLAR_FLAGS_KNOWN = CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_CHECKED | CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED,
+    CELLAR_FLAGS_KNOWN =
+        CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_CHECKED | CELLAR_FLAG_SUSPECT | CELLAR_FLAG_RETIRED | CELLAR_FLAG_WORD,
     CELLAR_FLAGS_TO_KNOW = 0xffff, /* a writer that does not know one of these bits must leave the file alone */
 };
 
@@ -92,7 +94,9 @@ struct cellar_record {
 
 /* What recovery looks at in the extension bytes; docs/format.md has the rules. */
 struct cellar_extension {
+    struct cellar_state word; /* the published one */
     uint64_t boot_mark, binding;
+    uint32_t epoch;
     uint32_t flags;
     uint32_t config_check;   /* 0: there is none */
     uint32_t confirmed_next; /* cells below this are durable, as far as the mark and the binding hold */

@@ -97,7 +97,10 @@ struct cellar_extension cellar_extension_decode(const void *header)
 {
     const unsigned char *b = header;
 
-    return (struct cellar_extension){.boot_mark = cellar_load_le64(b + CELLAR_AT_BOOT_MARK),
+    return (struct cellar_extension){.word = {.next_index = cellar_load_le32(b + CELLAR_AT_WORD + 4),
+                                              .root_index = cellar_load_le32(b + CELLAR_AT_WORD)},
+                                     .epoch = cellar_load_le32(b + CELLAR_AT_EPOCH),
+                                     .boot_mark = cellar_load_le64(b + CELLAR_AT_BOOT_MARK),
                                      .binding = cellar_load_le64(b + CELLAR_AT_BINDING),
                                      .flags = cellar_load_le32(b + CELLAR_AT_FLAGS),
                                      .config_check = cellar_load_le32(b + CELLAR_AT_CONFIG_CHECK),

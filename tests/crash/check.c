@@ -39,6 +39,7 @@ struct cellar_writer_options world_options(const struct run *run, const struct c
         .device = run->mode->choice,
         .compat = run->mode->compat,
         .two_barriers = key->bytes[0] % 4 == 0, /* some writers after others */
+        .publish = !run->mode->compat && key->bytes[1] % 3 == 0 ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS,
         .checksums = run->mode->sums,
     };
 }

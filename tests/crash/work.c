@@ -178,12 +178,15 @@ static bool look(struct world *world, struct state *ret_disk)
 static int open_writer(struct world *world, struct state disk)
 {
     struct model *model = model_of(world);
-    struct cellar_writer_options options = world_options(world->run, &model->key);
+    bool rekeyed = random_once_in(&world->random, 2);
+    struct cellar_writer_options options;
 
-    if (random_once_in(&world->random, 2)) {
+    if (rekeyed ||
+        world_options(world->run, &model->key).publish == CELLAR_PUBLISH_WORD) { /* which wants a fresh one */
         model->rekeyed = true;
         model->key = world_new_key(world->run);
     }
+    options = world_options(world->run, &model->key);
     model_begin_opening(model_of(world), disk);
     return world->folder != NULL ? cellar_writer_open(FOLDER_STORE_PATH, &options, &world->writer)
                                  : cellar_writer_open_on(world->device, &options, &world->writer);

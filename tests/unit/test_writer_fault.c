@@ -27,7 +27,7 @@ static struct cellar_writer_options rig_options(struct rig *rig)
 {
     struct cellar_writer_options options = store_options(rig->f);
 
-    options.two_barriers = true; /* close syncs nothing then; test_writer_checked.c */
+    options.two_barriers = true;     /* close syncs nothing then; test_writer_checked.c */
     options.resize_step_bytes = 640; /* growth at every few appends */
     options.initial_cells = 10;
     return options;

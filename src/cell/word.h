@@ -1,0 +1,95 @@
+/*
+ * word.h - the published word: commits by one store.
+ *
+ * A process-sync slot is two hashes and eight stores, twice. Next and root together are 64 bits, which one store
+ * publishes whole: a writer in word mode stores the word at every commit, and the slots at flush and close. The flag
+ * WORD in the file says that the word is ahead of the slots, or the same; the epoch changes whenever a reader that
+ * goes by the word alone must look at everything again. The sequences that would break it, and why they can't:
+ *   - a writer dies, and the next one knows the slots alone: cells that readers have seen would be used again. WORD is
+ *     one of the flags that a writer must know; the word is adopted where the slots would be, under the same
+ *     conditions (mark, binding, no SUSPECT), and its next index counts where they don't hold.
+ *   - the next writer falls back to the disk-sync root, and dies between binding its slots and taking back WORD: the
+ *     word would bring the root back. While WORD stands, the adopted state is stored as the word before anything is
+ *     bound.
+ *   - a reader goes by a word that nobody will store to again: the next writer publishes by slots; the file was
+ *     replaced; the writer closed. Each ends with another epoch. A reader loads the word, then the epoch, both with
+ *     acquire: if it finds a word of a new writer it finds that one's epoch, or a later one, because the epoch is
+ *     stored before.
+ *   - a reader learns the epoch while that changes: it takes WORD and the epoch as a pair only where the epoch is the
+ *     same before and after. WORD is cleared before the epoch changes and set after: a reader that found both old
+ *     looks again, one that found WORD set with a new epoch found a word that is stored to.
+ *   - a writer dies between clearing WORD and changing the epoch: a file whose epoch is not 0 gets another one at
+ *     every opening.
+ *   - the power fails: the word on the disk may be older or newer than the slots there. Then it only counts cells.
+ *   - the original opens the file after a death: it knows the slots alone and may use the cells of later words again.
+ *     A writer in word mode is for files that Cellar opens first; a clean close leaves the slots at the last word.
+ * A key that was the last writer's would let the binding hold for what another program did in between: word mode wants
+ * a fresh one.
+ */
+#ifndef CELLAR_CELL_WORD_H
+#define CELLAR_CELL_WORD_H
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "cell/header.h"
+#include "format/format.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+/* A writer begins, after its marks; the epoch as it stands in the file. */
+void cellar_header_start_words(struct cellar_header *header, uint32_t epoch);
+
+/* Stores the word: the commit of a writer in word mode. Cells before; no system call, no hash. With a window. */
+int cellar_header_store_state(struct cellar_header *header, const struct cellar_state *state);
+
+/* The word is the state that the slots say. wanted: word mode begins, or goes on with another writer; else it ends.
+ * Under the writer's flush lock. */
+int cellar_header_switch_words(struct cellar_header *header, bool wanted);
+
+/* The file was replaced, and RETIRED says so: readers that go by the word look again. */
+int cellar_header_end_epoch(struct cellar_header *header);
+
+/* What a reader goes by. */
+struct cellar_word {
+    uint64_t word, epoch; /* as they stand in the file */
+    bool followed;        /* the writer is in word mode, in that epoch */
+};
+
+/*
+ * Learns whether there is a word to follow. 0: *ret_word, and *ret_state, at least as new as the slots that were seen
+ * before. CELLAR_NONE: there is none. -EAGAIN: that changes just now. Errors of the device.
+ */
+int cellar_header_find_word(const struct cellar_header *header, struct cellar_word *ret_word,
+                            struct cellar_state *ret_state);
+
+static inline struct cellar_state cellar_word_state(uint64_t word)
+{
+    unsigned char bytes[8];
+
+    memcpy(bytes, &word, sizeof bytes);
+    return (struct cellar_state){.next_index = cellar_load_le32(bytes + 4), .root_index = cellar_load_le32(bytes)};
+}
+
+static inline uint64_t cellar_word_load(const unsigned char *at)
+{
+    return atomic_load_explicit((const _Atomic uint64_t *)(const void *)at, memory_order_acquire);
+}
+
+/* Looks at the word. 0: it is another one, *ret_state and *word are set. CELLAR_NONE: the same. CELLAR_ERETIRED:
+ * another epoch, look at everything. With a window, and only where followed. */
+static inline int cellar_header_look_at_word(const struct cellar_header *header, struct cellar_word *word,
+                                             struct cellar_state *ret_state)
+{
+    uint64_t now = cellar_word_load(header->window + CELLAR_AT_WORD);
+
+    if (CELLAR_UNLIKELY(cellar_word_load(header->window + CELLAR_AT_EPOCH) != word->epoch))
+        return CELLAR_ERETIRED;
+    if (now == word->word)
+        return CELLAR_NONE;
+    word->word = now;
+    *ret_state = cellar_word_state(now);
+    return 0;
+}
+
+#endif
