@@ -2,7 +2,10 @@
 #include "device_fault.h"
 #include "support.h"
 
+#include "base/bytes.h"
 #include "cell/alloc.h"
+
+#include <errno.h>
 
 enum { CELL = 10, START = 26, STEP = 16 };
 
@@ -77,11 +80,80 @@ static void test_window_of_no_cell(void **state)
     assert_done(cellar_device_close(alloc.device));
 }
 
+static uint32_t flags_of(const struct cellar_alloc *alloc)
+{
+    unsigned char bytes[4];
+
+    assert_done(cellar_device_read(alloc->device, bytes, sizeof bytes, CELLAR_AT_FLAGS));
+    return cellar_load_le32(bytes);
+}
+
+/* The header of the store says that a growth is under way; what is left after it depends on how it failed. */
+static void test_tells_the_header(void **state)
+{
+    static const struct {
+        int error;
+        bool harmless;
+    } rows[] = {
+        {0, false},       {-ENOSPC, true},           {-EFBIG, true},         {-EDQUOT, true}, {-ENOMEM, true},
+        {-ENOTSUP, true}, {CELLAR_EINDEXFULL, true}, {CELLAR_EWINDOW, true}, {-EIO, false},   {CELLAR_EUNKNOWN, false}};
+
+    (void)state;
+    for (size_t i = 0; i < SUPPORT_COUNT(rows); i++) {
+        struct fault_device fault;
+        struct asked asked;
+        struct cellar_alloc alloc;
+        struct cellar_header header;
+        uint32_t first;
+
+        open_alloc(&fault, &asked, &alloc);
+        assert_done(cellar_header_open(&header, alloc.device, NULL, false));
+        cellar_header_start_marks(&header, 1, 0);
+        alloc.header = &header;
+        assert_int_equal(cellar_alloc_is_harmless(rows[i].error), rows[i].harmless);
+        if (rows[i].error != 0)
+            fault_fail(&fault, FAULT_GROW, 1, 0, rows[i].error);
+        assert_result(cellar_alloc_take(&alloc, 1, &first), rows[i].error);
+        assert_int_equal(flags_of(&alloc),
+                         rows[i].error == 0 || rows[i].harmless ? 0 : CELLAR_FLAG_SYNCING | CELLAR_FLAG_SUSPECT);
+        assert_int_equal(alloc.next_index, rows[i].error == 0 ? START + 1 : START);
+        cellar_header_close(&header);
+        assert_done(cellar_device_close(alloc.device));
+    }
+}
+
+/* Nothing grows that the file could not be told of; and what grew is not used where the end could not be. */
+static void test_header_that_fails(void **state)
+{
+    (void)state;
+    for (uint64_t nth = 1; nth <= 2; nth++) {
+        struct fault_device fault;
+        struct asked asked;
+        struct cellar_alloc alloc;
+        struct cellar_header header;
+        uint32_t first;
+
+        open_alloc(&fault, &asked, &alloc);
+        assert_done(cellar_header_open(&header, alloc.device, NULL, false));
+        cellar_header_start_marks(&header, 1, 0);
+        alloc.header = &header;
+        fault_fail(&fault, FAULT_WRITE, nth, 1, -EIO);
+        assert_result(cellar_alloc_take(&alloc, 1, &first), -EIO);
+        assert_int_equal(asked.grows, nth - 1);
+        assert_int_equal(flags_of(&alloc), nth == 1 ? 0 : CELLAR_FLAG_SYNCING);
+        assert_true(alloc.next_index == START && alloc.ready_index == START);
+        cellar_header_close(&header);
+        assert_done(cellar_device_close(alloc.device));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_from_where_it_is_ready),
         cmocka_unit_test(test_window_of_no_cell),
+        cmocka_unit_test(test_tells_the_header),
+        cmocka_unit_test(test_header_that_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

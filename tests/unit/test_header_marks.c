@@ -173,6 +173,21 @@ static void test_syncs_beside_each_other(void **state)
     }
 }
 
+/* Flags come and go by themselves; the others stay. */
+static void test_changes_flags(void **state)
+{
+    struct stage *stage = open_stage(true, false);
+
+    (void)state;
+    cellar_header_start_marks(&stage->header, 1, CELLAR_FLAG_CHECKSUMS);
+    assert_done(cellar_header_change_flags(&stage->header, CELLAR_FLAG_RETIRED, 0));
+    assert_int_equal(flags_in_file(stage), CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_RETIRED);
+    assert_done(cellar_header_change_flags(&stage->header, CELLAR_FLAG_SUSPECT, CELLAR_FLAG_RETIRED));
+    assert_int_equal(flags_in_file(stage), CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_SUSPECT);
+    assert_int_equal(stage->header.flags, CELLAR_FLAG_CHECKSUMS | CELLAR_FLAG_SUSPECT);
+    close_stage(stage);
+}
+
 /* A growth that fails leaves both marks, and no barrier after it holds. */
 static void test_growth_that_fails(void **state)
 {
@@ -349,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_marks_that_fail),
         cmocka_unit_test(test_syncs_beside_each_other),
         cmocka_unit_test(test_growth_that_fails),
+        cmocka_unit_test(test_changes_flags),
         cmocka_unit_test(test_binding),
         cmocka_unit_test(test_barrier),
         cmocka_unit_test(test_persist),
