@@ -77,7 +77,8 @@ struct cellar_device_ops {
 
     /* Makes the device at least size_bytes long, with [allocate_from, size_bytes) really there: no later
      * write or store below size_bytes fails for lack of space. New bytes read as zero; bytes from
-     * allocate_from on may be zeroed; the new size is durable on return. On failure nothing below the old
+     * allocate_from on may be zeroed; the size is durable on return, also where
+     * it was that already (whoever made it so may have died before it was). On failure nothing below the old
      * size has changed. size_bytes may end within a block: the device then is at least that long, and its size whole
      * blocks. NULL: fixed size; cellar_device_grow then succeeds up to it, and is -ENOSPC beyond. */
     int (*grow)(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes);

@@ -386,7 +386,7 @@ static int sync_size(const struct cellar_file *file, uint64_t old_size)
 
 int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64_t size_bytes)
 {
-    const struct cellar_file *file = state;
+    struct cellar_file *file = state;
     uint64_t old_size;
     int error = cellar_file_size(state, &old_size);
 
@@ -396,22 +396,27 @@ int cellar_file_grow(void *state, uint64_t token, uint64_t allocate_from, uint64
     if (error != 0)
         return error;
     error = allocate_and_resize(file->fd, allocate_from, old_size, size_bytes);
-    if (error == 0 && size_bytes > old_size)
+    /* A file that is that long already may have got so by a process that died before its sync. */
+    if (error == 0 && (size_bytes > old_size || size_bytes > file->durable_bytes))
         error = sync_size(file, old_size);
-    if (error != 0) /* a size that stays grown is harmless: cells are only used once they are allocated */
+    if (error == 0 && size_bytes > file->durable_bytes)
+        file->durable_bytes = size_bytes > old_size ? size_bytes : old_size;
+    if (error != 0) /* a size that stays grown is harmless: who uses it syncs it */
         (void)!ftruncate(file->fd, (off_t)old_size);
     return error;
 }
 
 int cellar_file_trim(void *state, uint64_t token, uint64_t size_bytes)
 {
-    const struct cellar_file *file = state;
+    struct cellar_file *file = state;
     uint64_t length_bytes;
     int error = cellar_file_size(state, &length_bytes);
 
     (void)token;
     if (error != 0 || size_bytes >= length_bytes) /* a file that ends within its last block is shorter than its size */
         return error;
+    if (file->durable_bytes > size_bytes)
+        file->durable_bytes = size_bytes;
     return ftruncate(file->fd, (off_t)size_bytes) == 0 ? 0 : -errno;
 }
 

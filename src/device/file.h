@@ -29,6 +29,8 @@ struct cellar_file {
                   */
     int flags;   /* CELLAR_OPEN_ bits */
 
+    uint64_t durable_bytes; /* a file's size is durable up to here: what this device's grow has synced */
+
     /* Of the direct kinds. */
     int direct_fd;              /* the same file by O_DIRECT; -1: none */
     uint32_t block_bytes;       /* what offsets and lengths are multiples of */

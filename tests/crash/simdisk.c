@@ -465,8 +465,10 @@ static int disk_grow(void *state, uint64_t token, uint64_t allocate_from, uint64
         memset(disk->view + allocate_from, 0, simdisk_size(disk) - allocate_from);
         notice_range(disk, allocate_from, simdisk_size(disk));
     }
-    if (size_bytes <= simdisk_size(disk))
+    if (size_bytes <= simdisk_size(disk) && (disk->size_count == 1 || size_bytes <= disk->sizes[0]))
         return 0;
+    if (size_bytes < simdisk_size(disk))
+        size_bytes = simdisk_size(disk);
     trace("    grows to %" PRIu64, size_bytes);
     before_bytes = simdisk_size(disk);
     set_size(disk, size_bytes);

@@ -143,6 +143,38 @@ static void test_grow_is_interrupted(void **state)
 }
 
 /* Where there is no fallocate, zeros are written, and everything from allocate_from on is really there. */
+/* A length that was found is nobody's promise: it is synced once, before cells in it are used. */
+static void test_grow_within_a_length_that_was_found(void **state)
+{
+    static const struct {
+        uint64_t size_bytes;
+        bool trims;
+        int syncs;
+    } steps[] = {{20000, false, 1}, {20000, false, 0}, {15000, false, 0}, {40000, false, 0}, {30000, false, 0},
+                 {50000, false, 0}, {60000, false, 1}, {10000, true, 0},  {10000, false, 0}, {50000, false, 1}};
+
+    (void)state;
+    for (int mapped = 0; mapped < 2; mapped++) {
+        struct cellar_device *device = NULL;
+        void *base;
+        uint64_t capacity_bytes;
+
+        support_file_write(path, "cells", 5);
+        assert_int_equal(truncate(path, 50000), 0);
+        assert_done(mapped ? cellar_device_open_file(path, CELLAR_OPEN_WRITE, 0, &device)
+                           : cellar_device_open_pread(path, CELLAR_OPEN_WRITE, 0, &device));
+        if (mapped && cellar_device_window(device, 1 << 20, true, &base, &capacity_bytes) != 0)
+            support_skip("no window here");
+        for (size_t i = 0; i < SUPPORT_COUNT(steps); i++) {
+            system_heal();
+            assert_done(steps[i].trims ? cellar_device_trim(device, steps[i].size_bytes)
+                                       : cellar_device_grow(device, 5, steps[i].size_bytes));
+            assert_int_equal(system_calls(mapped ? SYSTEM_MSYNC : SYSTEM_FSYNC), steps[i].syncs);
+        }
+        cellar_device_close(device);
+    }
+}
+
 static void test_grow_without_fallocate(void **state)
 {
     static const int reasons[] = {EOPNOTSUPP, ENOSYS};
@@ -390,6 +422,7 @@ int main(void)
         FAULT_TEST(test_size),
         FAULT_TEST(test_transfers),
         FAULT_TEST(test_sync_is_not_tried_again),
+        FAULT_TEST(test_grow_within_a_length_that_was_found),
         FAULT_TEST(test_grow_is_interrupted),
         FAULT_TEST(test_grow_without_fallocate),
         FAULT_TEST(test_grow_fails),
