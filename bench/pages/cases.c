@@ -221,7 +221,7 @@ static struct pages_timed timed_of(struct prepared *prepared)
     const struct pages_case *source = prepared->source;
     size_t count = source->window != 0 ? source->window : source->count;
     struct pages_timed timed = {
-        .subject = {prepared, before_case, run_case, after_case},
+        .subject = {.context = prepared, .before = before_case, .run = run_case, .after = after_case},
         .engine = source->engine,
         .series = source->series,
         .ops = count * (source->ops_each != 0 ? source->ops_each : 1),

@@ -141,7 +141,7 @@ static int measure_eager(struct pages_run *run, const struct pages_workload *wor
 
         cases[i] = (struct eager_case){.run = run, .eager = i % 2 == 1, .by_size = i >= 2, .whole = workload->number};
         timed[i] = (struct pages_timed){
-            .subject = {&cases[i], before_eager, run_eager, after_eager},
+            .subject = {.context = &cases[i], .before = before_eager, .run = run_eager, .after = after_eager},
             .engine = BENCH_NAME_CELLAR,
             .series = series,
             .ops = 1,
