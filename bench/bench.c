@@ -1,6 +1,8 @@
 /* bench.c - measures Cellar beside other stores and beside what the machine can do at best. See docs/benchmarks.md. */
+#include "goals.h"
 #include "machine.h"
 #include "output.h"
+#include "output_goals.h"
 #include "workload.h"
 
 #include <cellar/error.h>
@@ -10,6 +12,7 @@
 
 enum {
     EXIT_USAGE = 1,
+    EXIT_MISSED = 1,
     EXIT_FAILED = 2,
 };
 
@@ -79,30 +82,41 @@ struct options {
     const char *engine;
     const char *parent; /* of the directory that the run makes */
     const char *json;
-    bool done; /* --help or --version has been answered */
+    bool goals; /* hold the figures against the goals */
+    bool done;  /* --help or --version has been answered */
 };
 
 static void print_help(FILE *file)
 {
-    fprintf(file, "Usage: bench [OPTION]...\n"
-                  "Measures Cellar beside other stores and beside what the machine can do at best.\n"
-                  "\n"
-                  "  --quick          small stores and few repetitions: under half a minute\n"
-                  "  --tiny           as little as possible: shows that everything runs, the figures mean nothing\n"
-                  "  --only WORKLOAD  only this workload, or if there is none of the name, all that begin so\n"
-                  "  --engine NAME    only this engine\n"
-                  "  --dir DIR        put the stores into a fresh directory in DIR, removed afterwards\n"
-                  "                   (default: $TMPDIR, or the current directory)\n"
-                  "  --json FILE      write the result to FILE as well\n"
-                  "  --help, --version\n"
-                  "\n"
-                  "Workloads:\n");
+    fprintf(file,
+            "Usage: bench [OPTION]...\n"
+            "Measures Cellar beside other stores and beside what the machine can do at best.\n"
+            "\n"
+            "  --quick          small stores and few repetitions: under half a minute\n"
+            "  --tiny           as little as possible: shows that everything runs, the figures mean nothing\n"
+            "  --goals          hold the figures against the goals, the missed ones three times, and print a table\n"
+            "  --only WORKLOAD  only this workload, or if there is none of the name, all that begin so;\n"
+            "                   with --goals also those of the goals that begin so\n"
+            "  --engine NAME    only this engine\n"
+            "  --dir DIR        put the stores into a fresh directory in DIR, removed afterwards\n"
+            "                   (default: $TMPDIR, or the current directory)\n"
+            "  --json FILE      write the result to FILE as well\n"
+            "  --help, --version\n"
+            "\n"
+            "Workloads:\n");
     for (size_t i = 0; i < bench_workload_count; i++)
         fprintf(file, "  %-20s %s\n", bench_workloads[i]->heading.name, bench_workloads[i]->heading.title);
     fprintf(file, "Engines:");
     for (size_t i = 0; i < bench_engine_count; i++)
         fprintf(file, " %s", bench_engines[i]->name);
-    fprintf(file, "\n\nExit codes: 0 measured, 1 usage, 2 a measurement or the system failed.\n");
+    fprintf(file, "\n\nExit codes: 0 measured, 1 usage or (with --goals) a goal is missed, 2 a measurement or the "
+                  "system failed.\n");
+}
+
+static bool wanted(const struct bench_session *session, const struct options *options,
+                   const struct bench_workload *workload)
+{
+    return bench_workload_wanted(session, workload) || (options->goals && bench_goals_name(options->only, workload));
 }
 
 static int check_names(const struct options *options)
@@ -111,7 +125,7 @@ static int check_names(const struct options *options)
     size_t found = 0;
 
     for (size_t i = 0; i < bench_workload_count; i++)
-        found += bench_workload_wanted(&session, bench_workloads[i]);
+        found += wanted(&session, options, bench_workloads[i]);
     if (found == 0) {
         fprintf(stderr, "bench: no workload begins with '%s'; --help lists them\n", options->only);
         return EXIT_USAGE;
@@ -126,15 +140,11 @@ static int check_names(const struct options *options)
 static int parse_options(int argc, char **argv, struct options *options)
 {
     static const struct option known[] = {
-        {"quick", no_argument, NULL, 'q'},
-        {"tiny", no_argument, NULL, 't'},
-        {"only", required_argument, NULL, 'o'},
-        {"engine", required_argument, NULL, 'e'},
-        {"dir", required_argument, NULL, 'd'},
-        {"json", required_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"quick", no_argument, NULL, 'q'},        {"tiny", no_argument, NULL, 't'},
+        {"goals", no_argument, NULL, 'g'},        {"only", required_argument, NULL, 'o'},
+        {"engine", required_argument, NULL, 'e'}, {"dir", required_argument, NULL, 'd'},
+        {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -143,6 +153,8 @@ static int parse_options(int argc, char **argv, struct options *options)
             options->scale = &scale_quick;
         else if (option == 't')
             options->scale = &scale_tiny;
+        else if (option == 'g')
+            options->goals = true;
         else if (option == 'o')
             options->only = optarg;
         else if (option == 'e')
@@ -193,6 +205,22 @@ static void describe_run(struct bench_session *session)
             result->software[result->software_count++] = (struct bench_software){optional_engines[i], NULL};
 }
 
+/* One workload: what it gives, on standard output, and what that means for the goals. */
+static int run_workload(struct bench_session *session, const struct options *options,
+                        const struct bench_workload *workload)
+{
+    size_t first_row = session->result.row_count;
+    size_t first_measure = session->result.measure_count;
+    size_t first_note = session->result.note_count;
+    int status = bench_workload_run(session, workload);
+
+    if (status != 0)
+        return status;
+    bench_output_rows(&session->result, first_row);
+    bench_output_measures(&session->result, first_measure, first_note);
+    return bench_goals_judge(session, workload, first_row, first_measure, options->goals);
+}
+
 static int run_workloads(struct bench_session *session, const struct options *options)
 {
     struct bench_machine machine;
@@ -204,23 +232,17 @@ static int run_workloads(struct bench_session *session, const struct options *op
     }
     describe_run(session);
     bench_machine_describe(session->directory, &machine);
+    session->result.cores = machine.cores;
     bench_output_machine(&machine, &session->result);
     fflush(stdout);
-    for (size_t i = 0; i < bench_workload_count; i++) {
-        size_t first_row = session->result.row_count;
-        size_t first_measure = session->result.measure_count;
-        size_t first_note = session->result.note_count;
-
-        if (!bench_workload_wanted(session, bench_workloads[i]))
-            continue;
-        if (bench_workload_run(session, bench_workloads[i]) != 0)
+    for (size_t i = 0; i < bench_workload_count; i++)
+        if (wanted(session, options, bench_workloads[i]) && run_workload(session, options, bench_workloads[i]) != 0)
             return EXIT_FAILED;
-        bench_output_rows(&session->result, first_row);
-        bench_output_measures(&session->result, first_measure, first_note);
-    }
+    if (options->goals)
+        bench_output_goals(&session->result);
     if (options->json != NULL && bench_output_json(options->json, &machine, &session->result) < 0)
         return EXIT_FAILED;
-    return 0;
+    return options->goals && bench_goals_missed(&session->result) ? EXIT_MISSED : 0;
 }
 
 int main(int argc, char **argv)

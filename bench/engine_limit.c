@@ -37,6 +37,7 @@ static const struct bench_variant limit_variants[] = {
     {BENCH_READ_RANDOM, SETUP_MAPPED, "plain array, mapped file"},
     {BENCH_READ_RANDOM, SETUP_PEER, "plain array, cellar's file mapped"},
     {BENCH_READ_RANDOM, SETUP_CHECKED, "plain array, mapped file, index checked"},
+    {BENCH_READ_RANDOM, SETUP_PEER | SETUP_CHECKED, "plain array, cellar's file mapped, index checked"},
     {BENCH_READ_SEQUENTIAL, SETUP_MAPPED, "plain array, mapped file"},
     {BENCH_READ_SEQUENTIAL, SETUP_PEER, "plain array, cellar's file mapped"},
     {BENCH_APPEND, SETUP_MAPPED, "memcpy into an allocated mapping"},

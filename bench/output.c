@@ -1,11 +1,13 @@
 #include "output.h"
 
+#include "output_goals.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 /* Three digits and a unit: "19.2 ns", "5.81 us". */
-static void format_time(double ns, char *text, size_t capacity_bytes)
+void bench_format_time(double ns, char *text, size_t capacity_bytes)
 {
     static const char *const units[] = {"ns", "us", "ms", "s"};
     size_t unit = 0;
@@ -99,10 +101,10 @@ static void print_latency(const struct bench_row *row)
 
     if (row->latency.samples == 0)
         return;
-    format_time(row->latency.p50_ns, p50, sizeof p50);
-    format_time(row->latency.p99_ns, p99, sizeof p99);
-    format_time(row->latency.p999_ns, p999, sizeof p999);
-    format_time(row->latency.max_ns, most, sizeof most);
+    bench_format_time(row->latency.p50_ns, p50, sizeof p50);
+    bench_format_time(row->latency.p99_ns, p99, sizeof p99);
+    bench_format_time(row->latency.p999_ns, p999, sizeof p999);
+    bench_format_time(row->latency.max_ns, most, sizeof most);
     printf("          p50 %s, p99 %s, p99.9 %s, most %s of %llu\n", p50, p99, p999, most,
            (unsigned long long)row->latency.samples);
 }
@@ -112,9 +114,9 @@ static void print_row(const struct bench_result *result, size_t first_row, const
 {
     char median[32], p10[32], p90[32], rate[32], to_limit[32], to_cellar[32], speed[32];
 
-    format_time(row->figures.median_ns, median, sizeof median);
-    format_time(row->figures.p10_ns, p10, sizeof p10);
-    format_time(row->figures.p90_ns, p90, sizeof p90);
+    bench_format_time(row->figures.median_ns, median, sizeof median);
+    bench_format_time(row->figures.p10_ns, p10, sizeof p10);
+    bench_format_time(row->figures.p90_ns, p90, sizeof p90);
     format_rate(row, rate, sizeof rate);
     format_ratio(row->figures.median_ns, references->limit_ns, to_limit, sizeof to_limit);
     format_ratio(row->figures.median_ns, references->cellar_ns, to_cellar, sizeof to_cellar);
@@ -303,6 +305,7 @@ int bench_output_json(const char *path, const struct bench_machine *machine, con
 
     if (root == NULL || (result->aim_count > 0 && json_object_set_new(root, "aims", aims_array(result)) < 0) ||
         (result->measure_count > 0 && json_object_set_new(root, "measures", measures_array(result)) < 0) ||
+        (result->verdict_count > 0 && json_object_set_new(root, "goals", bench_goals_array(result)) < 0) ||
         (result->note_count > 0 && json_object_set_new(root, "notes", notes_array(result)) < 0)) {
         fprintf(stderr, "%s: %s: the result can't be put into JSON (no memory, or no UTF-8)\n", result->program, path);
         json_decref(root);

@@ -18,6 +18,9 @@ void bench_output_rows(const struct bench_result *result, size_t first_row);
 /* The measures and notes from those on. */
 void bench_output_measures(const struct bench_result *result, size_t first_measure, size_t first_note);
 
+/* A duration as people read it: "19.2 ns", "5.81 us". */
+void bench_format_time(double ns, char *text, size_t capacity_bytes);
+
 /* The aims and what was measured; nothing where there are none. */
 void bench_output_aims(const struct bench_result *result);
 

@@ -17,6 +17,8 @@ enum {
     BENCH_AIMS_MAX = 16,
     BENCH_MEASURES_MAX = 128,
     BENCH_NOTES_MAX = 64,
+    BENCH_BOUNDS_MAX = 5, /* of one goal */
+    BENCH_VERDICTS_MAX = 64,
 };
 
 /* A group of rows that do the same work. */
@@ -73,6 +75,35 @@ struct bench_aim {
     const char *moot; /* why this machine has no say in it; NULL: it has */
 };
 
+/* One bound of a goal, and what it was held against. */
+struct bench_bound_verdict {
+    char text[64];    /* "<= 1.05 x limit"; empty: it is shown, and can't be missed */
+    const char *kind; /* "limit", "limit+", "peer", "absolute", "scaling" */
+    char engine[16];  /* of the row that it is compared with; empty: none */
+    char mode[128];
+    double reference; /* that row's figure */
+    double measured, bound;
+    bool at_least;    /* else: at most */
+    double excess;    /* 1: just reached, more: missed by so much; 0: not judged */
+    const char *moot; /* why it could not be judged; NULL: it was */
+};
+
+/* What became of a goal. */
+struct bench_verdict {
+    const char *name;
+    unsigned row;
+    const char *text, *workload, *unit;
+    char mode[128]; /* of cellar's row */
+    double figure;  /* of the run in the middle; 0: not measured */
+    char limit_mode[128];
+    double limit; /* 0: none */
+    struct bench_bound_verdict bounds[BENCH_BOUNDS_MAX];
+    size_t bound_count;
+    double runs[3]; /* the largest excess of each run */
+    unsigned run_count;
+    const char *word; /* "held", "close" (missed by little, or once), "missed", "moot" */
+};
+
 struct bench_software {
     const char *name;
     const char *version; /* NULL: this bench was built without it */
@@ -92,6 +123,9 @@ struct bench_result {
     size_t measure_count;
     struct bench_note notes[BENCH_NOTES_MAX];
     size_t note_count;
+    struct bench_verdict verdicts[BENCH_VERDICTS_MAX];
+    size_t verdict_count;
+    unsigned cores; /* of the machine */
 };
 
 /* The next row, measure or note, all zero but for the first three fields; NULL: there is no room for more. */
