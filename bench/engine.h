@@ -41,6 +41,7 @@ enum bench_operation {
     BENCH_OPEN_WRITE_LARGE,
     BENCH_OPEN_CRASHED, /* for write, after a writer that didn't close */
     BENCH_REFRESH_NONE, /* a reader looks again, and finds nothing new */
+    BENCH_READ_SHARED,  /* at random, several readers at once */
     BENCH_REFRESH_NEW,  /* it finds a new commit */
 };
 
@@ -79,6 +80,10 @@ struct bench_engine {
     /* Opens the store that create made there, for read or for write. */
     int (*open_read)(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store);
     int (*open_write)(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store);
+    /* Another reader on a store that is open for read, for another thread, which calls this itself and closes it before
+     * that store; NULL: open_read once more. */
+    int (*share_read)(void *store, void **ret_store);
+    bool has_threads; /* runs threads of its own: takes no part where processes fork */
     /* Ends it, everything kept. NULL is fine. */
     int (*close)(void *store);
     /* The way that bytes go to the file ("window", "pages"), a static string; NULL: there is only one. */

@@ -22,6 +22,7 @@ static const struct bench_variant lmdb_variants[] = {
     {BENCH_READ_RANDOM, SETUP_NOSYNC, "mdb_get, one read txn"},
     {BENCH_READ_RANDOM, SETUP_NOSYNC | SETUP_RENEW, "mdb_get, txn renewed for each read"},
     {BENCH_READ_SEQUENTIAL, SETUP_NOSYNC, "mdb_cursor_get MDB_NEXT"},
+    {BENCH_READ_SHARED, SETUP_NOSYNC, "mdb_get, a read txn each"},
     {BENCH_APPEND, SETUP_NOSYNC, "MDB_APPEND, NOSYNC"},
     {BENCH_APPEND, SETUP_NOSYNC | SETUP_WRITEMAP, "MDB_APPEND, NOSYNC|WRITEMAP"},
     {BENCH_COMMIT, SETUP_NOSYNC, "MDB_APPEND of one, txn commit, NOSYNC"},
@@ -41,6 +42,7 @@ static const struct bench_variant lmdb_variants[] = {
 struct store {
     MDB_env *env;
     MDB_dbi dbi;
+    bool shares;      /* another store's environment */
     MDB_txn *reading; /* of a store that is open for read */
     unsigned setup;
     uint32_t next_key;
@@ -89,7 +91,7 @@ static int lmdb_close(void *state)
     free(store->seen);
     if (store->reading != NULL)
         mdb_txn_abort(store->reading);
-    if (store->env != NULL)
+    if (store->env != NULL && !store->shares)
         mdb_env_close(store->env);
     free(store);
     return 0;
@@ -167,6 +169,28 @@ static int lmdb_open_write(const char *directory, const struct bench_spec *spec,
 static int lmdb_open_read(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store)
 {
     return open_store(directory, spec, setup, MDB_RDONLY, ret_store);
+}
+
+/* An environment is opened once in a process: its threads have transactions of their own. */
+static int lmdb_share_read(void *state, void **ret_store)
+{
+    const struct store *from = state;
+    struct store *store = calloc(1, sizeof *store);
+    int status;
+
+    if (store == NULL)
+        return -ENOMEM;
+    store->env = from->env;
+    store->dbi = from->dbi;
+    store->setup = from->setup;
+    store->shares = true;
+    status = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->reading);
+    if (status != 0) {
+        free(store);
+        return lmdb_error(status);
+    }
+    *ret_store = store;
+    return 0;
 }
 
 /* Puts one entry under the next key. */
@@ -405,6 +429,7 @@ const struct bench_engine bench_engine_lmdb = {
     .create = lmdb_open_write,
     .open_read = lmdb_open_read,
     .open_write = lmdb_open_write,
+    .share_read = lmdb_share_read,
     .close = lmdb_close,
     .append = lmdb_append,
     .commit = lmdb_commit,

@@ -33,6 +33,7 @@ enum {
 static const struct bench_variant rocksdb_variants[] = {
     {BENCH_READ_RANDOM, 0, "rocksdb_get_pinned, block cache holds all"},
     {BENCH_READ_SEQUENTIAL, 0, "rocksdb_iter_next, block cache holds all"},
+    {BENCH_READ_SHARED, 0, "rocksdb_get_pinned, one handle, block cache holds all"},
     {BENCH_APPEND, 0, "write batches of 10000, " VISIBLE},
     {BENCH_APPEND, SETUP_NO_LOG, "write batches of 10000, no WAL, visible in this process"},
     {BENCH_COMMIT, 0, "rocksdb_put, " VISIBLE},
@@ -51,6 +52,7 @@ struct store {
     rocksdb_writeoptions_t *writing;
     rocksdb_readoptions_t *reading;
     bool writable;
+    bool shares; /* all of another store's */
     uint32_t next_name;
 };
 
@@ -94,6 +96,10 @@ static int rocks_close(void *state)
 
     if (store == NULL)
         return 0;
+    if (store->shares) {
+        free(store);
+        return 0;
+    }
     if (store->db != NULL && store->writable)
         status = flush_tables(store);
     if (store->db != NULL)
@@ -168,6 +174,19 @@ static int rocks_open_write(const char *directory, const struct bench_spec *spec
 static int rocks_open_read(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store)
 {
     return open_store(directory, spec, setup, spec->expected_cells == 0, ret_store);
+}
+
+/* A handle is for any number of threads. */
+static int rocks_share_read(void *state, void **ret_store)
+{
+    struct store *store = malloc(sizeof *store);
+
+    if (store == NULL)
+        return -ENOMEM;
+    *store = *(const struct store *)state;
+    store->shares = true;
+    *ret_store = store;
+    return 0;
 }
 
 static int write_batch(struct store *store, rocksdb_writebatch_t *batch)
@@ -332,6 +351,8 @@ const struct bench_engine bench_engine_rocksdb = {
     .create = rocks_open_write,
     .open_read = rocks_open_read,
     .open_write = rocks_open_write,
+    .share_read = rocks_share_read,
+    .has_threads = true,
     .close = rocks_close,
     .append = rocks_append,
     .commit = rocks_commit,

@@ -58,6 +58,18 @@
         }                                                                                                              \
     }
 
+#define SCALING(WORKLOAD, WHAT, COUNT)                                                                                 \
+    {                                                                                                                  \
+        WORKLOAD "-" #COUNT, 11, "speed of " #COUNT " " WHAT " that read at random, to one", WORKLOAD, NULL, "times",  \
+            COUNT,                                                                                                     \
+        {                                                                                                              \
+            {                                                                                                          \
+                BENCH_BOUND_SCALING, 0.97, NULL, NULL, NULL                                                            \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+#define READERS(COUNT) SCALING("readers-threads", "threads", COUNT), SCALING("readers-processes", "processes", COUNT)
+
 const struct bench_goal bench_goals[] = {
     {"read-random",
      1,
@@ -181,6 +193,10 @@ const struct bench_goal bench_goals[] = {
      "ns",
      0,
      {{BENCH_BOUND_PLUS, 1 * MS, NULL, NULL, "<= 1 ms + one barrier"}, SHOWN_PEER("lmdb"), SHOWN_PEER("sqlite")}},
+    READERS(2),
+    READERS(4),
+    READERS(8),
+    READERS(16),
     {"page-fix",
      12,
      "page cache hit without a window: fix + unfix",

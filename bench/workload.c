@@ -17,6 +17,8 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_read_ordered,
     &bench_read_sequential,
     &bench_read_cold,
+    &bench_readers_threads,
+    &bench_readers_processes,
     &bench_append,
     &bench_commit,
     &bench_commit_latency,
@@ -128,7 +130,7 @@ int bench_case_create(struct bench_case *bench_case)
 int bench_case_discard(void *context)
 {
     struct bench_case *bench_case = context;
-    int status = bench_case->engine->close(bench_case->store);
+    int status = bench_case->store != NULL ? bench_case->engine->close(bench_case->store) : 0;
     int removed = bench_remove_tree(bench_case->directory);
 
     bench_case->store = NULL;
@@ -157,7 +159,7 @@ static void end_case(struct bench_case *bench_case)
     free(bench_case->latencies_ns);
 }
 
-static void report_failure(const struct bench_case *bench_case, int status)
+void bench_case_report(const struct bench_case *bench_case, int status)
 {
     if (status == -EINTR)
         fprintf(stderr, "bench: interrupted\n");
@@ -211,7 +213,7 @@ static int add_case(struct bench_session *session, const struct bench_workload *
     end_case(added);
     if (status == BENCH_SKIP)
         return 0;
-    report_failure(added, status);
+    bench_case_report(added, status);
     return status;
 }
 
@@ -307,7 +309,7 @@ static int measure_cases(struct bench_session *session, const struct bench_workl
     bench_settle(session->directory);
     status = bench_measure(subjects, case_count, &plan, figures, &failed);
     if (status != 0)
-        report_failure(&cases[failed], status);
+        bench_case_report(&cases[failed], status);
     for (size_t i = 0; i < case_count && status == 0; i++)
         add_row(session, &cases[i], &figures[i]);
     return status;

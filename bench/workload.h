@@ -28,6 +28,7 @@ struct bench_scale {
     uint64_t pages;         /* of the files that caches and pipelines stand over */
     uint64_t page_hits;     /* in one run */
     uint64_t pending;       /* words that wait in a pipeline */
+    unsigned readers_max;   /* at once */
     uint64_t cold_reads;    /* random reads in one run, nothing in memory */
     uint64_t sparse_cells;  /* in the large stores that are only opened */
     unsigned repetitions_min, repetitions_max;
@@ -95,6 +96,7 @@ extern const struct bench_workload bench_read_random, bench_read_ordered, bench_
 extern const struct bench_workload bench_append, bench_commit, bench_commit_durable;
 extern const struct bench_workload bench_commit_latency, bench_durable_latency;
 extern const struct bench_workload bench_refresh_none, bench_refresh_new;
+extern const struct bench_workload bench_readers_threads, bench_readers_processes;
 extern const struct bench_workload bench_value_workloads[9];
 extern const struct bench_workload bench_pages_workloads[5];
 extern const struct bench_workload bench_open_for_read, bench_open_for_write, bench_open_crashed;
@@ -118,6 +120,8 @@ bool bench_workload_wanted(const struct bench_session *session, const struct ben
 /* A fresh store for the case, open for write, in its directory; and its end, with the directory's content. */
 int bench_case_create(struct bench_case *bench_case);
 int bench_case_discard(void *bench_case);
+/* Says on standard error what went wrong. */
+void bench_case_report(const struct bench_case *bench_case, int status);
 /* Closes the case's store and opens it again for read. */
 int bench_case_reopen_for_read(struct bench_case *bench_case);
 
