@@ -29,6 +29,7 @@ static const struct bench_scale scale_full = {
     .pages = 4096,
     .page_hits = UINT64_C(1) << 19,
     .pending = 100000,
+    .space_cells = UINT64_C(1) << 20,
     .readers_max = 16,
     .cold_reads = 512,
     .sparse_cells = (UINT64_C(100) << 30) / BENCH_CELL_BYTES,
@@ -50,6 +51,7 @@ static const struct bench_scale scale_quick = {
     .pages = 4096,
     .page_hits = UINT64_C(1) << 17,
     .pending = 100000,
+    .space_cells = UINT64_C(1) << 18,
     .readers_max = 16,
     .cold_reads = 64,
     .sparse_cells = (UINT64_C(100) << 30) / BENCH_CELL_BYTES,
@@ -71,6 +73,7 @@ static const struct bench_scale scale_tiny = {
     .pages = 64,
     .page_hits = 512,
     .pending = 1000,
+    .space_cells = 4096,
     .readers_max = 2,
     .cold_reads = 8,
     .sparse_cells = 1000000,
@@ -220,7 +223,7 @@ static int run_workload(struct bench_session *session, const struct options *opt
     if (status != 0)
         return status;
     bench_output_rows(&session->result, first_row);
-    bench_output_measures(&session->result, first_measure, first_note);
+    bench_output_measures(&session->result, first_row, first_measure, first_note);
     return bench_goals_judge(session, workload, first_row, first_measure, options->goals);
 }
 

@@ -240,6 +240,23 @@ const struct bench_goal bench_goals[] = {
      "ns",
      0,
      {{BENCH_BOUND_LIMIT, 2.0, NULL, NULL, ">= 0.5 x memcpy + pwrite of the pages"}}},
+    {"space",
+     14,
+     "bytes on disk / bytes of cells, 64 MiB",
+     "space",
+     "one cell a call, growing by the default step",
+     "ratio",
+     0,
+     {AT_MOST(1.001), SHOWN_PEER("lmdb"), SHOWN_PEER("sqlite"), SHOWN_PEER("rocksdb")}},
+    {"library-size", 15, "the library, stripped", "size", "library, stripped", "bytes", 0, {AT_MOST(120 * KIB)}},
+    {"reader-memory",
+     15,
+     "memory of a reader beside the mapping",
+     "size",
+     "memory of a reader beside the mapping",
+     "bytes",
+     0,
+     {AT_MOST(64 * KIB), SHOWN_PEER("lmdb"), SHOWN_PEER("sqlite")}},
 };
 
 const size_t bench_goal_count = sizeof bench_goals / sizeof bench_goals[0];

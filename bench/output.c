@@ -157,19 +157,27 @@ static void print_measure(const struct bench_measure *measure)
            measure->seen);
 }
 
-void bench_output_measures(const struct bench_result *result, size_t first_measure, size_t first_note)
+/* Unless it is the one that was printed last. */
+static void print_heading(const struct bench_heading *heading, const struct bench_heading **printed)
+{
+    if (heading != *printed)
+        printf("\n%s: %s\n  (%s)\n", heading->name, heading->title, heading->guarantee);
+    *printed = heading;
+}
+
+void bench_output_measures(const struct bench_result *result, size_t first_row, size_t first_measure, size_t first_note)
 {
     const struct bench_heading *heading = NULL;
 
     for (size_t i = first_measure; i < result->measure_count; i++) {
-        if (heading != result->measures[i].heading) {
-            heading = result->measures[i].heading;
-            printf("\n%s: %s\n  (%s)\n", heading->name, heading->title, heading->guarantee);
-        }
+        print_heading(result->measures[i].heading, &heading);
         print_measure(&result->measures[i]);
     }
-    for (size_t i = first_note; i < result->note_count; i++)
+    for (size_t i = first_note; i < result->note_count; i++) {
+        if (first_row == result->row_count)
+            print_heading(result->notes[i].heading, &heading);
         printf("  %-7s %-58s left out: %s\n", result->notes[i].engine, result->notes[i].mode, result->notes[i].text);
+    }
     fflush(stdout);
 }
 

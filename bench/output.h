@@ -15,8 +15,9 @@ void bench_output_machine(const struct bench_machine *machine, const struct benc
  */
 void bench_output_rows(const struct bench_result *result, size_t first_row);
 
-/* The measures and notes from those on. */
-void bench_output_measures(const struct bench_result *result, size_t first_measure, size_t first_note);
+/* The measures and notes from those on, below the rows from first_row on if there are some. */
+void bench_output_measures(const struct bench_result *result, size_t first_row, size_t first_measure,
+                           size_t first_note);
 
 /* A duration as people read it: "19.2 ns", "5.81 us". */
 void bench_format_time(double ns, char *text, size_t capacity_bytes);

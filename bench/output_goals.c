@@ -12,7 +12,7 @@ static void format_figure(double figure, const char *unit, char *text, size_t ca
     else if (strcmp(unit, "bytes") == 0)
         snprintf(text, capacity_bytes, "%.1f KiB", figure / 1024.0);
     else
-        snprintf(text, capacity_bytes, "%.4g", figure);
+        snprintf(text, capacity_bytes, "%.5g", figure);
 }
 
 static void append_text(char *text, size_t capacity_bytes, const char *more)

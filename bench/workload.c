@@ -45,6 +45,10 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_open_large_for_read,
     &bench_open_large_for_write,
     &bench_open_crashed,
+    &bench_space,
+    &bench_append_writes,
+    &bench_durable_writes,
+    &bench_size,
 };
 
 const size_t bench_workload_count = sizeof bench_workloads / sizeof bench_workloads[0];

@@ -28,6 +28,7 @@ struct bench_scale {
     uint64_t pages;         /* of the files that caches and pipelines stand over */
     uint64_t page_hits;     /* in one run */
     uint64_t pending;       /* words that wait in a pipeline */
+    uint64_t space_cells;   /* in the stores that are weighed */
     unsigned readers_max;   /* at once */
     uint64_t cold_reads;    /* random reads in one run, nothing in memory */
     uint64_t sparse_cells;  /* in the large stores that are only opened */
@@ -100,6 +101,7 @@ extern const struct bench_workload bench_readers_threads, bench_readers_processe
 extern const struct bench_workload bench_value_workloads[9];
 extern const struct bench_workload bench_pages_workloads[5];
 extern const struct bench_workload bench_open_for_read, bench_open_for_write, bench_open_crashed;
+extern const struct bench_workload bench_space, bench_append_writes, bench_durable_writes, bench_size;
 extern const struct bench_workload bench_open_large_for_read, bench_open_large_for_write;
 
 enum {
