@@ -30,6 +30,10 @@ static const struct bench_scale scale_full = {
     .page_hits = UINT64_C(1) << 19,
     .pending = 100000,
     .space_cells = UINT64_C(1) << 20,
+    .growth_min = 100000,
+    .growth_max = 100000000,
+    .growth_reads = UINT64_C(1) << 18,
+    .growth_budget_ns = UINT64_C(120000000000),
     .readers_max = 16,
     .cold_reads = 512,
     .sparse_cells = (UINT64_C(100) << 30) / BENCH_CELL_BYTES,
@@ -52,6 +56,10 @@ static const struct bench_scale scale_quick = {
     .page_hits = UINT64_C(1) << 17,
     .pending = 100000,
     .space_cells = UINT64_C(1) << 18,
+    .growth_min = 100000,
+    .growth_max = 3000000,
+    .growth_reads = UINT64_C(1) << 15,
+    .growth_budget_ns = UINT64_C(5000000000),
     .readers_max = 16,
     .cold_reads = 64,
     .sparse_cells = (UINT64_C(100) << 30) / BENCH_CELL_BYTES,
@@ -74,6 +82,10 @@ static const struct bench_scale scale_tiny = {
     .page_hits = 512,
     .pending = 1000,
     .space_cells = 4096,
+    .growth_min = 300,
+    .growth_max = 1000,
+    .growth_reads = 64,
+    .growth_budget_ns = UINT64_C(5000000000),
     .readers_max = 2,
     .cold_reads = 8,
     .sparse_cells = 1000000,
@@ -88,6 +100,7 @@ struct options {
     const char *engine;
     const char *parent; /* of the directory that the run makes */
     const char *json;
+    bool growth;
     bool goals; /* hold the figures against the goals */
     bool done;  /* --help or --version has been answered */
 };
@@ -127,7 +140,7 @@ static bool wanted(const struct bench_session *session, const struct options *op
 
 static int check_names(const struct options *options)
 {
-    const struct bench_session session = {.only = options->only};
+    const struct bench_session session = {.only = options->only, .growth = options->growth};
     size_t found = 0;
 
     for (size_t i = 0; i < bench_workload_count; i++)
@@ -146,11 +159,17 @@ static int check_names(const struct options *options)
 static int parse_options(int argc, char **argv, struct options *options)
 {
     static const struct option known[] = {
-        {"quick", no_argument, NULL, 'q'},        {"tiny", no_argument, NULL, 't'},
-        {"goals", no_argument, NULL, 'g'},        {"only", required_argument, NULL, 'o'},
-        {"engine", required_argument, NULL, 'e'}, {"dir", required_argument, NULL, 'd'},
-        {"json", required_argument, NULL, 'j'},   {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
+        {"quick", no_argument, NULL, 'q'},
+        {"tiny", no_argument, NULL, 't'},
+        {"goals", no_argument, NULL, 'g'},
+        {"growth", no_argument, NULL, 'G'},
+        {"only", required_argument, NULL, 'o'},
+        {"engine", required_argument, NULL, 'e'},
+        {"dir", required_argument, NULL, 'd'},
+        {"json", required_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -161,6 +180,8 @@ static int parse_options(int argc, char **argv, struct options *options)
             options->scale = &scale_tiny;
         else if (option == 'g')
             options->goals = true;
+        else if (option == 'G')
+            options->growth = true;
         else if (option == 'o')
             options->only = optarg;
         else if (option == 'e')
@@ -270,6 +291,7 @@ int main(int argc, char **argv)
     session.scale = options.scale;
     session.only = options.only;
     session.engine = options.engine;
+    session.growth = options.growth;
     session.directory = directory;
     status = run_workloads(&session, &options);
     bench_session_finish(&session);

@@ -42,6 +42,7 @@ enum bench_operation {
     BENCH_OPEN_CRASHED, /* for write, after a writer that didn't close */
     BENCH_REFRESH_NONE, /* a reader looks again, and finds nothing new */
     BENCH_READ_SHARED,  /* at random, several readers at once */
+    BENCH_GROWTH,       /* appends and random reads, over sizes */
     BENCH_REFRESH_NEW,  /* it finds a new commit */
 };
 

@@ -23,6 +23,7 @@ static const struct bench_variant cellar_variants[] = {
     {BENCH_READ_SEQUENTIAL, 0, "cellar_snapshot_get"},
     {BENCH_READ_SEQUENTIAL, SETUP_CELL, "cellar_snapshot_cell"},
     {BENCH_READ_SEQUENTIAL, SETUP_RUN, "cellar_snapshot_run, 256 cells a call"},
+    {BENCH_GROWTH, 0, "append, one cell a call, growing by the default step; cellar_snapshot_get"},
     {BENCH_READ_SHARED, SETUP_CELL, "cellar_snapshot_cell"},
     {BENCH_APPEND, SETUP_ALLOCATED, "one cell a call, into allocated space"},
     {BENCH_APPEND, SETUP_ALLOCATED | SETUP_RUNS, "256 cells a call, into allocated space"},

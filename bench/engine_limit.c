@@ -40,6 +40,7 @@ static const struct bench_variant limit_variants[] = {
     {BENCH_READ_RANDOM, SETUP_PEER | SETUP_CHECKED, "plain array, cellar's file mapped, index checked"},
     {BENCH_READ_SEQUENTIAL, SETUP_MAPPED, "plain array, mapped file"},
     {BENCH_READ_SEQUENTIAL, SETUP_PEER, "plain array, cellar's file mapped"},
+    {BENCH_GROWTH, SETUP_MAPPED, "memcpy into an allocated mapping; plain array"},
     {BENCH_READ_SHARED, SETUP_MAPPED, "plain array, mapped file"},
     {BENCH_APPEND, SETUP_MAPPED, "memcpy into an allocated mapping"},
     {BENCH_APPEND, SETUP_PWRITE, "pwrite of 256 KiB batches, allocated file"},

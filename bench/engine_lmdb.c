@@ -22,6 +22,7 @@ static const struct bench_variant lmdb_variants[] = {
     {BENCH_READ_RANDOM, SETUP_NOSYNC, "mdb_get, one read txn"},
     {BENCH_READ_RANDOM, SETUP_NOSYNC | SETUP_RENEW, "mdb_get, txn renewed for each read"},
     {BENCH_READ_SEQUENTIAL, SETUP_NOSYNC, "mdb_cursor_get MDB_NEXT"},
+    {BENCH_GROWTH, SETUP_NOSYNC, "MDB_APPEND, NOSYNC; mdb_get, one read txn"},
     {BENCH_READ_SHARED, SETUP_NOSYNC, "mdb_get, a read txn each"},
     {BENCH_APPEND, SETUP_NOSYNC, "MDB_APPEND, NOSYNC"},
     {BENCH_APPEND, SETUP_NOSYNC | SETUP_WRITEMAP, "MDB_APPEND, NOSYNC|WRITEMAP"},

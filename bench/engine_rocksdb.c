@@ -33,6 +33,7 @@ enum {
 static const struct bench_variant rocksdb_variants[] = {
     {BENCH_READ_RANDOM, 0, "rocksdb_get_pinned, block cache holds all"},
     {BENCH_READ_SEQUENTIAL, 0, "rocksdb_iter_next, block cache holds all"},
+    {BENCH_GROWTH, 0, "write batches of 10000, " VISIBLE "; rocksdb_get_pinned"},
     {BENCH_READ_SHARED, 0, "rocksdb_get_pinned, one handle, block cache holds all"},
     {BENCH_APPEND, 0, "write batches of 10000, " VISIBLE},
     {BENCH_APPEND, SETUP_NO_LOG, "write batches of 10000, no WAL, visible in this process"},

@@ -23,6 +23,7 @@ enum {
 static const struct bench_variant sqlite_variants[] = {
     {BENCH_READ_RANDOM, 0, "SELECT by key, one read transaction, mmap"},
     {BENCH_READ_SEQUENTIAL, 0, "SELECT in order of the key, mmap"},
+    {BENCH_GROWTH, SETUP_OFF, "INSERT, WAL, synchronous=OFF; SELECT by key, mmap"},
     {BENCH_READ_SHARED, 0, "SELECT by key, a connection each, mmap"},
     {BENCH_APPEND, SETUP_OFF, "INSERT, WAL, synchronous=OFF"},
     {BENCH_APPEND, 0, "INSERT, WAL, synchronous=NORMAL"},

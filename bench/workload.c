@@ -49,6 +49,8 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_append_writes,
     &bench_durable_writes,
     &bench_size,
+    &bench_growth_append,
+    &bench_growth_read,
 };
 
 const size_t bench_workload_count = sizeof bench_workloads / sizeof bench_workloads[0];
@@ -111,7 +113,7 @@ void bench_session_finish(struct bench_session *session)
 bool bench_workload_wanted(const struct bench_session *session, const struct bench_workload *workload)
 {
     if (session->only == NULL)
-        return true;
+        return session->growth || !workload->on_demand;
     for (size_t i = 0; i < bench_workload_count; i++)
         if (strcmp(bench_workloads[i]->heading.name, session->only) == 0)
             return workload == bench_workloads[i];

@@ -17,21 +17,24 @@
 /* How much work: --quick, --tiny and the default. */
 struct bench_scale {
     const char *name;
-    uint64_t cells;         /* in the stores that cells are read from */
-    uint64_t reads;         /* random reads in one run; at most cells */
-    uint64_t appended;      /* cells in one run of the bulk append */
-    uint64_t commits;       /* in one run */
-    uint64_t durable;       /* durable commits in one run */
-    uint64_t written_bytes; /* values written in one run, at least one of each size */
-    uint64_t stored_bytes;  /* values in the stores that values are read from */
-    uint64_t read_bytes;    /* values read in one run */
-    uint64_t pages;         /* of the files that caches and pipelines stand over */
-    uint64_t page_hits;     /* in one run */
-    uint64_t pending;       /* words that wait in a pipeline */
-    uint64_t space_cells;   /* in the stores that are weighed */
-    unsigned readers_max;   /* at once */
-    uint64_t cold_reads;    /* random reads in one run, nothing in memory */
-    uint64_t sparse_cells;  /* in the large stores that are only opened */
+    uint64_t cells;                  /* in the stores that cells are read from */
+    uint64_t reads;                  /* random reads in one run; at most cells */
+    uint64_t appended;               /* cells in one run of the bulk append */
+    uint64_t commits;                /* in one run */
+    uint64_t durable;                /* durable commits in one run */
+    uint64_t written_bytes;          /* values written in one run, at least one of each size */
+    uint64_t stored_bytes;           /* values in the stores that values are read from */
+    uint64_t read_bytes;             /* values read in one run */
+    uint64_t pages;                  /* of the files that caches and pipelines stand over */
+    uint64_t page_hits;              /* in one run */
+    uint64_t pending;                /* words that wait in a pipeline */
+    uint64_t space_cells;            /* in the stores that are weighed */
+    uint64_t growth_min, growth_max; /* cells of the smallest and the largest store that growth is shown by */
+    uint64_t growth_reads;           /* in one run */
+    uint64_t growth_budget_ns;       /* that an engine may take for one size */
+    unsigned readers_max;            /* at once */
+    uint64_t cold_reads;             /* random reads in one run, nothing in memory */
+    uint64_t sparse_cells;           /* in the large stores that are only opened */
     unsigned repetitions_min, repetitions_max;
     uint64_t budget_ns; /* for one workload */
 };
@@ -41,6 +44,7 @@ struct bench_session {
     const struct bench_scale *scale;
     const char *only;      /* a workload's name, or the beginning of some; NULL: all */
     const char *engine;    /* NULL: all */
+    bool growth;           /* with those workloads, too, that only run on demand */
     const char *directory; /* a fresh one, of this run's own */
     struct bench_cells source;
     unsigned char *value; /* bytes for values, as many as the largest has */
@@ -86,6 +90,7 @@ struct bench_workload {
     int (*run)(void *bench_case);
     int (*after)(void *bench_case);
 
+    bool on_demand; /* only where it is named, or --growth is given */
     /* Does the whole of it in place of the above; NULL: the engines' variants of the operations are its cases. */
     int (*measure)(struct bench_session *session, const struct bench_workload *workload);
 };
@@ -101,6 +106,7 @@ extern const struct bench_workload bench_readers_threads, bench_readers_processe
 extern const struct bench_workload bench_value_workloads[9];
 extern const struct bench_workload bench_pages_workloads[5];
 extern const struct bench_workload bench_open_for_read, bench_open_for_write, bench_open_crashed;
+extern const struct bench_workload bench_growth_append, bench_growth_read;
 extern const struct bench_workload bench_space, bench_append_writes, bench_durable_writes, bench_size;
 extern const struct bench_workload bench_open_large_for_read, bench_open_large_for_write;
 
