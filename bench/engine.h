@@ -31,6 +31,7 @@ enum bench_operation {
     BENCH_READ_SEQUENTIAL,
     BENCH_APPEND,
     BENCH_COMMIT,
+    BENCH_COMMIT_WORD, /* published by one word: see cellar_writer_options */
     BENCH_COMMIT_DURABLE,
     BENCH_VALUE_WRITE,
     BENCH_VALUE_COPY,

@@ -13,6 +13,8 @@ enum {
     SETUP_RESERVE = 4,   /* reserve RUN_CELLS cells in place and fill them */
     SETUP_CELL = 8,      /* read by cellar_snapshot_cell: windows only */
     SETUP_RUN = 16,      /* read by cellar_snapshot_run, RUN_CELLS cells at a time: windows only */
+    SETUP_WORD = 32,     /* commits are published by one word */
+    SETUP_TWO = 64,      /* every flush waits for the disk twice */
     RUN_CELLS = 256,     /* a divisor of the ring that cells come from */
     PIECES_MAX = 64,     /* pieces of the largest value, and more */
 };
@@ -31,6 +33,7 @@ static const struct bench_variant cellar_variants[] = {
     {BENCH_APPEND, 0, "one cell a call, growing by the default step"},
     {BENCH_COMMIT, SETUP_ALLOCATED, "append, set_root, commit"},
     {BENCH_COMMIT_DURABLE, SETUP_ALLOCATED, "append, set_root, flush"},
+    {BENCH_COMMIT_DURABLE, SETUP_ALLOCATED | SETUP_TWO, "append, set_root, flush, two_barriers"},
     {BENCH_VALUE_WRITE, SETUP_ALLOCATED, "write_value, into allocated space"},
     {BENCH_VALUE_WRITE, 0, "write_value, growing by the default step"},
     {BENCH_VALUE_COPY, 0, "cellar_snapshot_read_value"},
@@ -42,6 +45,11 @@ static const struct bench_variant cellar_variants[] = {
     {BENCH_OPEN_CRASHED, 0, "cellar_writer_open"},
     {BENCH_REFRESH_NONE, SETUP_ALLOCATED, "cellar_reader_refresh, with the writer's key"},
     {BENCH_REFRESH_NEW, SETUP_ALLOCATED, "cellar_reader_refresh, with the writer's key"},
+#ifdef BENCH_HAVE_WORD
+    {BENCH_COMMIT_WORD, SETUP_ALLOCATED | SETUP_WORD, "append, set_root, commit, CELLAR_PUBLISH_WORD"},
+    {BENCH_REFRESH_NONE, SETUP_ALLOCATED | SETUP_WORD, "cellar_reader_refresh, CELLAR_PUBLISH_WORD"},
+    {BENCH_REFRESH_NEW, SETUP_ALLOCATED | SETUP_WORD, "cellar_reader_refresh, CELLAR_PUBLISH_WORD"},
+#endif
 };
 
 struct store {
@@ -109,18 +117,52 @@ static uint32_t cells_needed(const struct bench_spec *spec)
     return cells < CELLAR_MAX_INDEX_DEFAULT ? (uint32_t)cells : CELLAR_MAX_INDEX_DEFAULT;
 }
 
+/* BENCH_SKIP: this library can't. */
+static int ask_for_word(unsigned setup, struct cellar_writer_options *options)
+{
+    if ((setup & SETUP_WORD) == 0)
+        return 0;
+#ifdef BENCH_HAVE_WORD
+    options->publish = CELLAR_PUBLISH_WORD;
+    return 0;
+#else
+    (void)options;
+    return BENCH_SKIP;
+#endif
+}
+
+/* Whether the writer publishes as it was asked to: without a window it goes by slots. */
+static bool is_as_asked(unsigned setup, const struct cellar_writer *writer)
+{
+#ifdef BENCH_HAVE_WORD
+    struct cellar_info info;
+
+    cellar_writer_info(writer, &info);
+    return (setup & SETUP_WORD) == 0 || info.publish == CELLAR_PUBLISH_WORD;
+#else
+    (void)writer;
+    return (setup & SETUP_WORD) == 0;
+#endif
+}
+
 static int cellar_create(const char *directory, const struct bench_spec *spec, unsigned setup, void **ret_store)
 {
-    struct cellar_writer_options options = {.diagnostic = &last_failure};
+    struct cellar_writer_options options = {.diagnostic = &last_failure, .two_barriers = (setup & SETUP_TWO) != 0};
     struct cellar_writer *writer;
     char path[4096];
     int status = store_path(directory, path, sizeof path);
 
-    if (status < 0)
+    if (status == 0)
+        status = ask_for_word(setup, &options);
+    if (status != 0)
         return status;
     if (setup & SETUP_ALLOCATED)
         options.initial_cells = cells_needed(spec);
     status = cellar_writer_create(path, &bench_config, &options, &writer);
+    if (status == 0 && !is_as_asked(setup, writer)) {
+        cellar_writer_abandon(writer);
+        return BENCH_SKIP;
+    }
     return status != 0 ? status : make_store(setup, writer, NULL, ret_store);
 }
 

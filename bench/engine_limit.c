@@ -26,6 +26,7 @@ enum {
     SETUP_CHECKED = 8,  /* compare each index with the number of cells */
     SETUP_HASHED = 16,  /* hash what is published, twice, and store no cell */
     SETUP_BARRIER = 32, /* opening ends with a pwrite and an fdatasync */
+    SETUP_WORD = 64,    /* what is published is one word */
     DIGEST_BYTES = 12,
     HEADER_BYTES = 256,
     COMMIT_HEADER_BYTES = 128, /* the slots that a commit or flush writes */
@@ -46,6 +47,7 @@ static const struct bench_variant limit_variants[] = {
     {BENCH_APPEND, SETUP_PWRITE, "pwrite of 256 KiB batches, allocated file"},
     {BENCH_COMMIT, SETUP_MAPPED, "memcpy of the cell and 128 header bytes"},
     {BENCH_COMMIT, SETUP_HASHED, "two BLAKE2b (libb2) and 128 header bytes"},
+    {BENCH_COMMIT_WORD, SETUP_WORD, "memcpy of the cell and one atomic store"},
     {BENCH_COMMIT_DURABLE, SETUP_PWRITE | SETUP_WRITTEN, "pwrite of 192 bytes + fdatasync, blocks written before"},
     {BENCH_VALUE_WRITE, SETUP_MAPPED, "memcpy into an allocated mapping"},
     {BENCH_VALUE_WRITE, SETUP_PWRITE, "pwrite of 256 KiB batches or more, allocated file"},
@@ -283,6 +285,12 @@ static void advance(struct store *store, uint64_t length_bytes)
         store->tail = HEADER_BYTES;
 }
 
+/* The word that readers follow: the first of the slots. */
+static _Atomic uint64_t *published(const struct store *store)
+{
+    return (_Atomic uint64_t *)(void *)(store->base + 32);
+}
+
 /* What two slots need, and no cell. */
 static int commit_hashed(struct store *store, uint64_t count)
 {
@@ -297,12 +305,25 @@ static int commit_hashed(struct store *store, uint64_t count)
     return 0;
 }
 
+/* A cell, and the word that readers follow. */
+static int commit_word(struct store *store, const struct bench_cells *source, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        memcpy(store->base + store->tail, bench_cell_at(source, i), BENCH_CELL_BYTES);
+        atomic_store_explicit(published(store), ++store->commits, memory_order_release);
+        advance(store, BENCH_CELL_BYTES);
+    }
+    return 0;
+}
+
 static int limit_commit(void *state, const struct bench_cells *source, uint64_t count)
 {
     struct store *store = state;
 
     if (store->setup & SETUP_HASHED)
         return commit_hashed(store, count);
+    if (store->setup & SETUP_WORD)
+        return commit_word(store, source, count);
     for (uint64_t i = 0; i < count; i++) {
         memcpy(store->base + store->tail, bench_cell_at(source, i), BENCH_CELL_BYTES);
         store->commits++;
@@ -349,12 +370,6 @@ static int limit_create_sparse(const char *directory, const struct bench_spec *s
     status = ftruncate(fd, (off_t)((spec->first_index + cell_count) * BENCH_CELL_BYTES)) < 0 ? -errno : 0;
     close(fd);
     return status;
-}
-
-/* The word that readers follow: the first of the slots. */
-static _Atomic uint64_t *published(const struct store *store)
-{
-    return (_Atomic uint64_t *)(void *)(store->base + 32);
 }
 
 static int limit_follow(void *state, const char *directory, const struct bench_spec *spec, unsigned reader_count)

@@ -22,6 +22,10 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_append,
     &bench_commit,
     &bench_commit_latency,
+#ifdef BENCH_HAVE_WORD
+    &bench_commit_word,
+    &bench_commit_word_latency,
+#endif
     &bench_commit_durable,
     &bench_durable_latency,
     &bench_refresh_none,

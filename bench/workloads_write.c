@@ -124,6 +124,28 @@ const struct bench_workload bench_commit = {
     .run = run_commit,
 };
 
+const struct bench_workload bench_commit_word = {
+    .heading.name = "commit-word",
+    .heading.title = "append one 64-byte cell and commit it, published by one word",
+    .heading.guarantee = "visible to other processes; not durable",
+    .operations = 1u << BENCH_COMMIT_WORD,
+    .payload_bytes = BENCH_CELL_BYTES,
+    .ops = commit_ops,
+    .prepare = prepare_commits,
+    .run = run_commit,
+};
+
+const struct bench_workload bench_commit_word_latency = {
+    .heading.name = "commit-word-latency",
+    .heading.title = "append one 64-byte cell and commit it, published by one word, each timed alone",
+    .heading.guarantee = "visible to other processes; not durable",
+    .operations = 1u << BENCH_COMMIT_WORD,
+    .payload_bytes = BENCH_CELL_BYTES,
+    .ops = commit_ops,
+    .prepare = prepare_latencies,
+    .run = run_commit_each,
+};
+
 const struct bench_workload bench_commit_durable = {
     .heading.name = "commit-durable",
     .heading.title = "append one 64-byte cell and make it durable",
