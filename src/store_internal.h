@@ -3,6 +3,7 @@
 #define CELLAR_STORE_INTERNAL_H
 
 #include "base/fork.h"
+#include "cell/ahead.h"
 #include "cell/alloc.h"
 #include "cell/cells.h"
 #include "cell/header.h"
@@ -53,6 +54,9 @@ struct cellar_writer {
     struct cellar_key key;
     struct cellar_recovery recovery;
     struct cellar_alloc alloc; /* next is the appending thread's */
+    struct cellar_ahead ahead;
+    unsigned ahead_options; /* CELLAR_AHEAD_ bits */
+    int ahead_fd;           /* of the helper: an open file description of its own, or -1 */
     uint32_t root_index;
     uint32_t initial_cells;
     uint64_t resize_step_bytes, window_limit, cache_bytes;
@@ -174,6 +178,18 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
 
 /* Fills writer->recovery. */
 void cellar_writer_report(struct cellar_writer *writer, const struct cellar_pick *pick);
+
+/* ---- writer_ahead.c ---- */
+
+/* The handle stands at its alloc, on its ground: a helper may begin. */
+void cellar_writer_ahead_begin(struct cellar_writer *writer);
+/* It ends, and the handle knows all that it grew. Before the ground, or the file's length, becomes another. */
+void cellar_writer_ahead_end(struct cellar_writer *writer, bool forked);
+
+/* The appending thread has come to its mark: room for the next cell_count cells (> 0), and the next mark beyond them.
+ * Errors as cellar_alloc_take; those that mean more than "no room" poison. */
+int cellar_writer_make_room(struct cellar_writer *writer, uint64_t cell_count);
+
 /* ---- writer_sums.c ---- */
 
 /* The sums file of a store that was just formatted on ground, under its fresh name, durable; writer->sums_identity is

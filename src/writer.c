@@ -54,6 +54,7 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
         .header = &writer->ground->header,
         .bytes_per_cell = writer->config.bytes_per_cell,
         .next_index = state->next_index,
+        .mark_index = ready_index,
         .ready_index = ready_index,
         .max_index = writer->config.max_index,
         .step_cells = cellar_alloc_step_cells(writer->resize_step_bytes, writer->config.bytes_per_cell),
@@ -67,6 +68,7 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
     atomic_fetch_add(&writer->commits, 1);
     writer->flushed_commits = atomic_load(&writer->commits) - 1;
     writer->synced_next = cellar_start_index(writer->config.bytes_per_cell);
+    cellar_writer_ahead_begin(writer);
 }
 
 void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes)
@@ -82,16 +84,17 @@ void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes
 
 static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret_first_index)
 {
-    int error = cellar_alloc_take(&writer->alloc, cell_count, ret_first_index);
+    struct cellar_alloc *alloc = &writer->alloc;
 
-    if (error == 0 || cellar_alloc_is_harmless(error))
-        return error;
-    if (error != CELLAR_ECORRUPT) { /* a file that was cut may have no header any more */
-        pthread_mutex_lock(&writer->flush_lock);
-        cellar_header_restore_slots(&writer->ground->header);
-        pthread_mutex_unlock(&writer->flush_lock);
+    if (CELLAR_UNLIKELY(cell_count > (uint64_t)alloc->mark_index - alloc->next_index)) {
+        int error = cellar_writer_make_room(writer, cell_count);
+
+        if (error != 0)
+            return error;
     }
-    return cellar_writer_poison(writer, error);
+    *ret_first_index = alloc->next_index;
+    alloc->next_index += (uint32_t)cell_count;
+    return 0;
 }
 
 static struct cellar_state committed_state(const struct cellar_writer *writer)
@@ -388,8 +391,10 @@ int cellar_writer_flush_committed(struct cellar_writer *writer)
         struct cellar_state state = committed_state(writer);
 
         error = cellar_writer_poison(writer, make_durable(writer, &state));
-        if (error == 0)
+        if (error == 0) {
             writer->flushed_commits = commits;
+            cellar_ahead_note_flush(&writer->ahead, state.next_index);
+        }
     }
     pthread_mutex_unlock(&writer->flush_lock);
     return error;
@@ -454,6 +459,7 @@ int cellar_writer_close(struct cellar_writer *writer)
     if (writer == NULL)
         return 0;
     forked = cellar_forked(writer->fork_page);
+    cellar_writer_ahead_end(writer, forked);
     error = forked ? 0 : cellar_writer_flush(writer);
     if (error == 0 && !forked)
         error = settle(writer);
@@ -469,6 +475,7 @@ void cellar_writer_abandon(struct cellar_writer *writer)
 {
     if (writer == NULL)
         return;
+    cellar_writer_ahead_end(writer, cellar_forked(writer->fork_page));
     cellar_writer_sums_close(writer, false, cellar_forked(writer->fork_page));
     cellar_ground_close(writer->ground, cellar_forked(writer->fork_page));
     cellar_writer_free(writer);

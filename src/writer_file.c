@@ -43,6 +43,7 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
     writer->compat = options->compat;
     writer->two_barriers = options->two_barriers;
     writer->words_wanted = options->publish == CELLAR_PUBLISH_WORD;
+    writer->ahead_options = options->ahead;
     if (options->key != NULL)
         writer->key = *options->key;
     else

@@ -84,6 +84,7 @@ int cellar_writer_truncate(struct cellar_writer *writer, uint32_t initial_cells)
     if (sums != NULL)
         cellar_writer_sums_use(writer, sums);
     cellar_writer_drop_reservations(writer);
+    cellar_writer_ahead_end(writer, false);
     retire(writer->ground);
     cellar_ground_close(writer->ground, false);
     free(writer->ground);

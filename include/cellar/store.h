@@ -147,11 +147,30 @@ struct cellar_writer;
 
 #define CELLAR_EAGER_NONE UINT32_MAX
 
+/*
+ * What a writer on a mapped file does ahead of the cells that it appends; bits that turn it off. A thread of its own
+ * begins with it when the writer has appended a MiB, or flushed new cells 128 times, and ends at close. It stores no
+ * byte. Never in compat mode, or on a device of the caller's.
+ */
+enum {
+    /* None of it, and no thread. */
+    CELLAR_AHEAD_NONE = 1,
+    /* The file doesn't grow ahead of need, and always by the resize step. Else by a quarter of its length, a step at
+     * least and 256 MiB at most, before the writer needs it. For a disk that is nearly full, and others use. */
+    CELLAR_AHEAD_NO_GROWTH = 2,
+    /* Pages aren't brought in before cells that come fast (16 MiB at most), so each of them is a page fault for the
+     * writer. For a machine whose other cores have better things to do. */
+    CELLAR_AHEAD_NO_POPULATION = 4,
+    /* Pages aren't written to the disk before frequent flushes of 512 bytes to 256 KiB (4 MiB at most), so that many of
+     * these are two writes. For a disk on which every byte written counts: it is each page once more. */
+    CELLAR_AHEAD_NO_WRITES = 8,
+};
+
 /* All-zero means defaults. No pointer is kept after the call. */
 struct cellar_writer_options {
     const struct cellar_key *key; /* NULL: a fresh one, see cellar_writer_info */
-    uint64_t resize_step_bytes;   /* 0: 16 MiB. The file grows by this, really allocated, and is cut to what is used at
-                                     close */
+    uint64_t resize_step_bytes;   /* 0: 16 MiB. The file grows by this or more (see ahead), really allocated, and is cut
+                                     to what is used at close */
     uint32_t initial_cells;       /* create: first length of the file in cells, header included; 0: one step */
     uint64_t window_bytes;        /* most addresses to reserve; 0: max index * bytes per cell, or what fits */
     enum cellar_device_choice device;
@@ -159,6 +178,7 @@ struct cellar_writer_options {
     /* Pages path: new cells go to the device in the background before they are committed, in stretches of 256 KiB, at
      * most so many at a time, so that the commit of much data waits for little. 0: 4; CELLAR_EAGER_NONE: none. */
     unsigned eager_writes;
+    unsigned ahead;     /* CELLAR_AHEAD_ bits; 0: all that pays */
     unsigned file_mode; /* permissions of a created file, less the umask; 0: 0644 */
     /* The original (Plebeia) has the file open at the same time, or may open it after a power loss: its lock is taken
      * around slot writes, and the file is not cut at close. */

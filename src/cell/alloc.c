@@ -59,26 +59,66 @@ static int make_ready(struct cellar_alloc *alloc, uint32_t ready_index)
     return 0;
 }
 
+void cellar_alloc_learn(struct cellar_alloc *alloc, uint32_t ready_index)
+{
+    uint64_t size_bytes = (uint64_t)ready_index * alloc->bytes_per_cell;
+
+    if (ready_index > alloc->ready_index)
+        alloc->ready_index = ready_index;
+    if (size_bytes > alloc->file_bytes)
+        alloc->file_bytes = size_bytes;
+}
+
+uint32_t cellar_alloc_stretch(const struct cellar_alloc *alloc, uint32_t ready_index)
+{
+    uint32_t cells = ready_index / 4 < alloc->most_cells ? ready_index / 4 : alloc->most_cells;
+
+    return cells > alloc->step_cells ? cells / alloc->step_cells * alloc->step_cells : alloc->step_cells;
+}
+
+uint32_t cellar_alloc_limit(const struct cellar_alloc *alloc)
+{
+    uint64_t window_cells = alloc->window_bytes / alloc->bytes_per_cell;
+
+    return alloc->window_bytes > 0 && window_cells < alloc->max_index ? (uint32_t)window_cells : alloc->max_index;
+}
+
+/* So many cells beyond ready, as far as the limit allows. */
+static uint32_t beyond(const struct cellar_alloc *alloc, uint64_t cells)
+{
+    uint32_t limit = cellar_alloc_limit(alloc);
+
+    if (limit <= alloc->ready_index)
+        return alloc->ready_index;
+    return cells < limit - alloc->ready_index ? alloc->ready_index + (uint32_t)cells : limit;
+}
+
 static int grow(struct cellar_alloc *alloc, uint32_t required_index)
 {
-    uint64_t short_cells = required_index - alloc->ready_index;
-    uint64_t steps = (short_cells + alloc->step_cells - 1) / alloc->step_cells;
-    uint64_t target = alloc->ready_index + steps * alloc->step_cells;
+    uint64_t short_cells = required_index - alloc->ready_index,
+             stretch = cellar_alloc_stretch(alloc, alloc->ready_index);
+    uint64_t step_cells = (short_cells + alloc->step_cells - 1) / alloc->step_cells * alloc->step_cells;
+    uint32_t step = beyond(alloc, step_cells), target = beyond(alloc, stretch > step_cells ? stretch : step_cells);
     int error;
 
-    if (target > alloc->max_index)
-        target = alloc->max_index;
-    if (alloc->window_bytes > 0 && target > alloc->window_bytes / alloc->bytes_per_cell)
-        target = alloc->window_bytes / alloc->bytes_per_cell;
     if (target < required_index)
         return CELLAR_EWINDOW;
-    error = make_ready(alloc, (uint32_t)target);
-    if (target > required_index && cellar_alloc_is_full(error))
-        error = make_ready(alloc, required_index); /* not a whole step any more, but what is needed */
+    error = make_ready(alloc, target);
+    if (target > step && cellar_alloc_is_full(error))
+        error = make_ready(alloc, step); /* not a stretch any more, but whole steps */
+    if (step > required_index && cellar_alloc_is_full(error))
+        error = make_ready(alloc, required_index); /* nor that, but what is needed */
     return error;
 }
 
-int cellar_alloc_take(struct cellar_alloc *alloc, uint64_t cell_count, uint32_t *ret_first_index)
+int cellar_alloc_extend(struct cellar_alloc *alloc)
+{
+    uint32_t target = beyond(alloc, cellar_alloc_stretch(alloc, alloc->ready_index));
+
+    return target > alloc->ready_index ? make_ready(alloc, target) : CELLAR_NONE;
+}
+
+int cellar_alloc_prepare(struct cellar_alloc *alloc, uint64_t cell_count)
 {
     uint32_t required;
 
@@ -86,13 +126,16 @@ int cellar_alloc_take(struct cellar_alloc *alloc, uint64_t cell_count, uint32_t 
     if (cell_count > alloc->max_index - alloc->next_index)
         return CELLAR_EINDEXFULL;
     required = alloc->next_index + (uint32_t)cell_count;
-    if (CELLAR_UNLIKELY(required > alloc->ready_index)) {
-        int error = grow(alloc, required);
+    return required > alloc->ready_index ? grow(alloc, required) : 0;
+}
 
-        if (error != 0)
-            return error;
-    }
+int cellar_alloc_take(struct cellar_alloc *alloc, uint64_t cell_count, uint32_t *ret_first_index)
+{
+    int error = cellar_alloc_prepare(alloc, cell_count);
+
+    if (error != 0)
+        return error;
     *ret_first_index = alloc->next_index;
-    alloc->next_index = required;
+    alloc->next_index += (uint32_t)cell_count;
     return 0;
 }

@@ -309,6 +309,14 @@ static int settle_sync(struct cellar_header *header, int error)
     return error;
 }
 
+void cellar_header_fail(struct cellar_header *header, int error)
+{
+    pthread_mutex_lock(&header->sync_lock);
+    (void)keep_error(header, error);
+    pthread_mutex_unlock(&header->sync_lock);
+    suspect(header);
+}
+
 int cellar_header_begin_growth(struct cellar_header *header)
 {
     int error = cellar_header_begin_sync(header);

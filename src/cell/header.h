@@ -110,6 +110,10 @@ int cellar_header_end_sync(struct cellar_header *header);
 int cellar_header_begin_growth(struct cellar_header *header);
 int cellar_header_end_growth(struct cellar_header *header, int error);
 
+/* A sync failed that somebody else made, between begin_sync and here: leaves the mark SUSPECT, and every later barrier
+ * fails with it. Any thread. */
+void cellar_header_fail(struct cellar_header *header, int error);
+
 /* Says in the file that cells below confirmed_next are durable. Within the flush that made them so. */
 int cellar_header_confirm(struct cellar_header *header, uint32_t confirmed_next);
 

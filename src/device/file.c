@@ -109,7 +109,7 @@ static int compare_files(int fd, int other_fd)
  * A second open file description of the same file. It is opened through /proc, where the descriptor names its file
  * whatever became of the path; without /proc by the path, which may name another file by now (-ESTALE).
  */
-static int open_again(const struct cellar_file *file, int more_flags, int *ret_fd)
+int cellar_file_open_again(const struct cellar_file *file, int more_flags, int *ret_fd)
 {
     char name[sizeof "/proc/self/fd/" + 12];
     int error, fd, flags = open_flags(file->flags & CELLAR_OPEN_WRITE) | more_flags;
@@ -149,7 +149,7 @@ static int prepare(struct cellar_file *file)
     int error = 0;
 
     if (is_direct(file->kind)) {
-        error = open_again(file, O_DIRECT, &file->direct_fd);
+        error = cellar_file_open_again(file, O_DIRECT, &file->direct_fd);
         if (error == 0)
             error = cellar_direct_probe(file);
     }
@@ -424,7 +424,7 @@ int cellar_file_trim(void *state, uint64_t token, uint64_t size_bytes)
  * */
 static int open_lock_description(struct cellar_file *file)
 {
-    return file->lock_fd >= 0 ? 0 : open_again(file, 0, &file->lock_fd);
+    return file->lock_fd >= 0 ? 0 : cellar_file_open_again(file, 0, &file->lock_fd);
 }
 
 /* What a lock of the contract is in the file. */

@@ -101,6 +101,22 @@ bool cellar_file_system_copies(int fd);
  */
 int cellar_file_fill_holes(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes);
 
+/*
+ * Space of the file that is allocated, made cheap to store into; both change no byte, whatever lies there and whoever
+ * stores there meanwhile. Offset and length are whole pages below the file's end.
+ *
+ * populate brings pages of the window in, ready for stores. -ENOTSUP: no window, or the system can't.
+ *
+ * write_out has pages written to the disk as they are, durably, through an open file description of its own: *fd, which
+ * is made where it is -1 and is the caller's to close. Errors of its sync are that description's; every other one hears
+ * of them too. -ENOTSUP: nothing was tried. -EIO and others: of the sync.
+ */
+int cellar_file_populate(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes);
+int cellar_file_write_out(const struct cellar_device *device, int *fd, uint64_t offset, uint64_t length_bytes);
+
+/* A second open file description of the same file, with more_flags of open(2). -ESTALE: it can't be had. */
+int cellar_file_open_again(const struct cellar_file *file, int more_flags, int *ret_fd);
+
 /* For the tables. */
 int cellar_file_size(void *state, uint64_t *ret_size_bytes);
 ssize_t cellar_file_read(void *state, void *buffer, size_t length_bytes, uint64_t offset);

@@ -147,6 +147,96 @@ static void test_header_that_fails(void **state)
     }
 }
 
+/* The longer the file, the more at a time: a quarter, in whole steps, between a step and the most. */
+static void test_stretches(void **state)
+{
+    struct cellar_alloc alloc = {.bytes_per_cell = CELL, .max_index = 100000, .step_cells = STEP, .most_cells = 100};
+
+    (void)state;
+    assert_int_equal(cellar_alloc_stretch(&alloc, START), STEP);
+    assert_int_equal(cellar_alloc_stretch(&alloc, 8 * STEP - 1), STEP);
+    assert_int_equal(cellar_alloc_stretch(&alloc, 8 * STEP), 2 * STEP);
+    assert_int_equal(cellar_alloc_stretch(&alloc, 399), 96);
+    assert_int_equal(cellar_alloc_stretch(&alloc, UINT32_MAX), 96);
+    alloc.most_cells = 0;
+    assert_int_equal(cellar_alloc_stretch(&alloc, UINT32_MAX), STEP);
+    alloc.step_cells = 1;
+    alloc.most_cells = UINT32_MAX;
+    assert_int_equal(cellar_alloc_stretch(&alloc, UINT32_MAX), UINT32_MAX / 4);
+}
+
+/* Ahead of need: a stretch, or what the limit leaves of it, or nothing. */
+static void test_extends(void **state)
+{
+    struct fault_device fault;
+    struct asked asked;
+    struct cellar_alloc alloc;
+
+    (void)state;
+    open_alloc(&fault, &asked, &alloc);
+    alloc.most_cells = 1000;
+    alloc.window_bytes = 299 * CELL + 1;
+    assert_int_equal(cellar_alloc_limit(&alloc), 299);
+    while (alloc.ready_index < 299) {
+        uint32_t ready = alloc.ready_index, wanted = ready + cellar_alloc_stretch(&alloc, ready);
+
+        assert_done(cellar_alloc_extend(&alloc));
+        assert_int_equal(alloc.ready_index, wanted < 299 ? wanted : 299);
+        assert_int_equal(asked.from_bytes, ready * CELL);
+        assert_int_equal(asked.size_bytes, alloc.file_bytes);
+    }
+    assert_int_equal(alloc.ready_index, 299);
+    asked.grows = 0;
+    assert_result(cellar_alloc_extend(&alloc), CELLAR_NONE);
+    alloc.ready_index = 310; /* a limit that came later */
+    assert_result(cellar_alloc_extend(&alloc), CELLAR_NONE);
+    assert_int_equal(asked.grows, 0);
+    assert_int_equal(alloc.next_index, START);
+    assert_done(cellar_device_close(alloc.device));
+}
+
+/* No room for a stretch: whole steps; no room for these: what is needed; and ahead of need nothing. */
+static void test_less_where_it_is_full(void **state)
+{
+    struct fault_device fault;
+    struct asked asked;
+    struct cellar_alloc alloc;
+    uint32_t first;
+
+    (void)state;
+    open_alloc(&fault, &asked, &alloc);
+    alloc.most_cells = 1000;
+    assert_done(cellar_alloc_take(&alloc, 300, &first));
+    assert_int_equal(alloc.ready_index, START + 19 * STEP);
+    fault_fail(&fault, FAULT_GROW, 1, 1, -ENOSPC);
+    assert_done(cellar_alloc_take(&alloc, 5, &first));
+    assert_int_equal(alloc.ready_index, START + 20 * STEP);
+    fault_fail(&fault, FAULT_GROW, 1, 2, -EDQUOT);
+    assert_done(cellar_alloc_take(&alloc, 18, &first));
+    assert_int_equal(alloc.ready_index, START + 323);
+    fault_fail(&fault, FAULT_GROW, 1, 1, -ENOSPC);
+    asked.grows = 0;
+    assert_result(cellar_alloc_extend(&alloc), -ENOSPC);
+    assert_int_equal(asked.grows, 1);
+    assert_int_equal(alloc.ready_index, START + 323);
+    assert_done(cellar_device_close(alloc.device));
+}
+
+/* What somebody else made ready is never less than what was known. */
+static void test_learns(void **state)
+{
+    struct cellar_alloc alloc = {.bytes_per_cell = CELL, .ready_index = 50, .file_bytes = 600};
+
+    (void)state;
+    cellar_alloc_learn(&alloc, 40);
+    assert_int_equal(alloc.ready_index, 50);
+    cellar_alloc_learn(&alloc, 55);
+    assert_int_equal(alloc.ready_index, 55);
+    assert_int_equal(alloc.file_bytes, 600);
+    cellar_alloc_learn(&alloc, 70);
+    assert_int_equal(alloc.file_bytes, 700);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +244,10 @@ int main(void)
         cmocka_unit_test(test_window_of_no_cell),
         cmocka_unit_test(test_tells_the_header),
         cmocka_unit_test(test_header_that_fails),
+        cmocka_unit_test(test_stretches),
+        cmocka_unit_test(test_extends),
+        cmocka_unit_test(test_less_where_it_is_full),
+        cmocka_unit_test(test_learns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
