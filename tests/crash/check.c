@@ -33,7 +33,8 @@ struct cellar_writer_options world_options(const struct run *run, const struct c
 {
     return (struct cellar_writer_options){
         .key = key,
-        .resize_step_bytes = 1024,
+        /* whole pages are written ahead, but what is allocated once more shows where growth is frequent */
+        .resize_step_bytes = run->mode->ahead && run->seed % 2 == 0 ? 2 * PAGE_BYTES : 1024,
         .cache_bytes = 1,
         .eager_writes = CELLAR_EAGER_NONE,
         .device = run->mode->choice,
@@ -41,6 +42,7 @@ struct cellar_writer_options world_options(const struct run *run, const struct c
         .two_barriers = key->bytes[0] % 4 == 0, /* some writers after others */
         .publish = !run->mode->compat && key->bytes[1] % 3 == 0 ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS,
         .checksums = run->mode->sums,
+        .ahead = run->mode->ahead ? 0 : CELLAR_AHEAD_NONE,
     };
 }
 

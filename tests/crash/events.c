@@ -128,6 +128,8 @@ void world_event(void *user, enum simdisk_event what)
 
     if (world->quiet || run_stopped(world->run))
         return;
+    if (world->in_flush && what != SIMDISK_STORED && random_once_in(&world->random, 2))
+        world_help(world, 1);
     world->quiet = true;
     if (what == SIMDISK_STORED) {
         world_lose_power(world, SAMPLES_EVENT);

@@ -281,6 +281,7 @@ static void flush(struct world *world)
 {
     struct model *model = model_of(world);
     bool apart = random_once_in(&world->random, 2);
+    int error;
 
     trace("depth %d: flush%s", world->depth, apart ? " apart" : "");
     if (apart)
@@ -289,7 +290,10 @@ static void flush(struct world *world)
         model_remember(world->run, model, world->writer);
     world_lose_power(world, 0);
     model_add_maybe(model, model->committing);
-    if (expect(world, apart ? cellar_writer_flush_committed(world->writer) : cellar_writer_flush(world->writer)))
+    world->in_flush = world->run->mode->ahead;
+    error = apart ? cellar_writer_flush_committed(world->writer) : cellar_writer_flush(world->writer);
+    world->in_flush = false;
+    if (expect(world, error))
         flushed(world);
     expect_sums(world);
     world_lose_power(world, 0);
@@ -383,6 +387,31 @@ static void sync_failing(struct world *world)
     disk->fail_sync = 0; /* it had no room to grow */
     model->suspect = false;
     expect(world, error);
+}
+
+/* A sync of the helper's fails: the writer hears of it, whatever it does next. */
+static void help_failing(struct world *world)
+{
+    struct simdisk *disk = disk_of(world);
+
+    model_of(world)->suspect = true;
+    disk->fail_sync = 1;
+    world_help(world, 4);
+    if (disk->fail_sync == 0) {
+        go_on_after_failure(world, cellar_writer_flush(world->writer));
+        return;
+    }
+    disk->fail_sync = 0; /* it made none */
+    model_of(world)->suspect = false;
+}
+
+static void help(struct world *world)
+{
+    world->run->doing = "the helper";
+    if (world->run->mode->failing && random_once_in(&world->random, 8))
+        help_failing(world);
+    else if (random_once_in(&world->random, 2))
+        world_help(world, 1 + random_below(&world->random, 3));
 }
 
 static void flush_or_fail(struct world *world)
@@ -495,6 +524,10 @@ static void step(struct world *world)
 {
     uint32_t sum = 0, draw;
 
+    if (world->run->mode->ahead)
+        help(world);
+    if (world->writer == NULL || run_stopped(world->run))
+        return;
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
         sum += steps[i].weight;
     draw = random_below(&world->random, sum);

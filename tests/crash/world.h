@@ -61,6 +61,7 @@ struct mode {
     bool every_sync; /* with failing: not flushes alone, all that syncs */
     bool large;      /* values of several chunks */
     bool sums;       /* with checksums */
+    bool ahead;      /* the writer has a helper */
 };
 
 /* One run: a mode and a seed. */
@@ -89,7 +90,8 @@ struct world {
     struct folder *folder; /* NULL: on a device */
     struct cellar_device *device;
     struct cellar_writer *writer;
-    bool quiet; /* no images now */
+    bool quiet;    /* no images now */
+    bool in_flush; /* of the writer: its helper may take steps meanwhile */
     unsigned char *image, *scratch;
     uint64_t second_budget; /* so many more images are worth a world of their own */
     /* The checksum file that check_sums looked at last, under that name; none: FOLDER_NAMES. */
@@ -162,6 +164,11 @@ bool check_image(struct world *world, const struct world_file *file, unsigned ch
  * they must be. */
 bool check_sums(struct world *world, const struct world_file *file, const unsigned char *bytes, uint64_t size_bytes,
                 bool died);
+
+/* ---- helper.c ---- */
+
+/* So many steps of the writer's helper, or as many as there are to take. Where it has none: nothing. */
+void world_help(struct world *world, uint32_t steps);
 
 /* ---- events.c ---- */
 
