@@ -106,7 +106,8 @@ static int look(const struct cellar_reader *reader, struct cellar_seen *seen, st
 
     if (reader->has_key || reader->recorded.next_index == 0)
         return result;
-    if (result == CELLAR_ECORRUPT || (result == 0 && ret_state->next_index < reader->recorded.next_index)) {
+    if (result == CELLAR_ECORRUPT ||
+        (result == 0 && reader->recorded_over && ret_state->next_index < reader->recorded.next_index)) {
         *ret_state = reader->recorded;
         *ret_verdict = CELLAR_KEY_UNKNOWN;
         return 0;
@@ -392,11 +393,13 @@ static int find_recorded(struct cellar_reader *reader, const unsigned char heade
     struct cellar_evidence evidence;
     struct cellar_pick pick;
     int error = cellar_evidence_gather(reader->ground.device, header, reader->config.bytes_per_cell,
-                                       reader->file_bytes / reader->config.bytes_per_cell, false, &evidence);
+                                       reader->file_bytes / reader->config.bytes_per_cell, true, &evidence);
 
     reader->recorded = (struct cellar_state){.next_index = 0};
-    if (error == 0 && cellar_pick_disk(&evidence, &pick, NULL) == 0 && pick.record >= 0)
+    if (error == 0 && cellar_pick_disk(&evidence, &pick, NULL) == 0 && pick.record >= 0) {
         reader->recorded = pick.disk;
+        reader->recorded_over = pick.disk_in_force >= 0;
+    }
     return error;
 }
 

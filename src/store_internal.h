@@ -92,6 +92,7 @@ struct cellar_reader {
     bool retired_before; /* the file was RETIRED when it was opened, and is what the path names: a second link to it */
     struct cellar_state state;
     struct cellar_state recorded; /* of a checked flush, what disk sync says at least; next 0: there is none */
+    bool recorded_over;           /* also where a slot holds; else only where both are broken */
     uint32_t floor_next;          /* of the pair that is followed: it never goes back */
     uint32_t cached_next;         /* pages path: the highest next index that pages were cached under */
     uint32_t flushed_next;

@@ -356,14 +356,14 @@ static int make_durable(struct cellar_writer *writer, const struct cellar_state 
 {
     struct cellar_header *header = &writer->ground->header;
     uint32_t bytes_per_cell = writer->config.bytes_per_cell;
-    int error = cellar_header_begin_sync(header);
+    int error = cellar_header_begin_sync(header), done = CELLAR_NONE;
 
     if (error == 0 && writer->words) /* what is flushed is in the slots, too, and the original finds it */
         error = cellar_header_publish(header, state, &writer->key);
     if (error == 0 && cellar_header_takes_record(header, bytes_per_cell, writer->synced_next, state->next_index))
-        error = cellar_header_persist_checked(header, bytes_per_cell, writer->synced_next, state);
-    else if (error == 0)
-        error = persist(writer, state);
+        done = cellar_header_persist_checked(header, bytes_per_cell, writer->synced_next, state);
+    if (error == 0)
+        error = done == CELLAR_NONE ? persist(writer, state) : done;
     if (error == 0)
         error = cellar_header_confirm(header, state->next_index);
     if (error == 0)

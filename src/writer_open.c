@@ -165,7 +165,7 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
         return cellar_diagnose(diagnostic, -ENOTSUP, writer->path, CELLAR_AT_FLAGS,
                                "found features 0x%x, which a later version of Cellar knows", (unsigned)flags);
     error = cellar_evidence_gather(writer->ground->device, header, writer->config.bytes_per_cell,
-                                   file_bytes / writer->config.bytes_per_cell, true, &evidence);
+                                   file_bytes / writer->config.bytes_per_cell, false, &evidence);
     if (error != 0) /* to go on without would drop what was committed */
         return cellar_diagnose(diagnostic, error, writer->path, CELLAR_OFFSET_NONE,
                                "can't tell what of the last writer's is there: %s", cellar_strerror(error));

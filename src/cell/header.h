@@ -74,7 +74,7 @@ bool cellar_header_takes_record(const struct cellar_header *header, uint32_t byt
 /*
  * Disk sync with one barrier: a record of the cells from from_index to the state's next index (takes_record), durable
  * with them when it returns, then both slots, which the next barrier makes so. Cells below from_index are durable
- * already. Under the writer's flush lock.
+ * already. Under the writer's flush lock. CELLAR_NONE: no memory to look at the cells, and nothing was done.
  */
 int cellar_header_persist_checked(struct cellar_header *header, uint32_t bytes_per_cell, uint32_t from_index,
                                   const struct cellar_state *state);

@@ -27,12 +27,14 @@
  *     from the confirmed next index on are written once more, so that they are dirty, and made durable. That helps
  *     where their pages are still cached; if they have been evicted in between, what was read again is adopted. To
  *     fall back here, too, would lose what was committed at every death in a sync, of which hardly one is such a one.
+ *     The same where a record is adopted whose cells may come from caches (another mount of the file).
  * A SUSPECT file's cells from the confirmed next index on are written once more for the same reason: the next flush
  * must not take clean pages for durable ones. A confirmed next index counts only where the file is whole, or SUSPECT.
  *
- * A process-sync next below the disk-sync next is left by no crash of Cellar's: flush publishes process sync first. But
- * the disk-sync state was made durable by somebody, with all its cells, and the larger next is safe. A next beyond the
- * end of the file can't be left by a crash either: growth is durable before anything in the new cells is published.
+ * A process-sync next below the disk-sync next is left by a power loss that takes the slots and leaves the record of
+ * the flush under way, and by no other crash of Cellar's: flush publishes process sync first. The disk-sync state is
+ * there with all its cells, whoever made it durable, and the larger next is safe. A next beyond the end of the file
+ * can't be left by a crash either: growth is durable before anything in the new cells is published.
  *
  * Where the flag WORD stands the process-sync state is the published word's (cell/word.h), unless the slots count more.
  *
@@ -76,11 +78,23 @@ static unsigned pair_repair(const struct cellar_slot slots[CELLAR_SLOT_COUNT], e
     return repair;
 }
 
+/*
+ * A record in the caches of a live writer may not be durable. A writer that finds one is alone, and waits for a barrier
+ * before it goes by it; so all it must know is that its mark is not this one. A reader must not show what may still be
+ * lost: for it all caches must be others, and where it can't tell, or where only the mount is another, slots are true.
+ * Two broken slots are left by no process, in whatever order it stores: they come from a disk.
+ */
 bool cellar_records_count(const struct cellar_evidence *evidence)
 {
-    bool same_boot = evidence->incarnation != 0 && evidence->extension.boot_mark == evidence->incarnation;
+    uint64_t now = evidence->incarnation, marked = evidence->extension.boot_mark;
 
-    return (evidence->extension.flags & CELLAR_FLAG_CHECKED) != 0 && !same_boot;
+    if ((evidence->extension.flags & CELLAR_FLAG_CHECKED) == 0)
+        return false;
+    if (cellar_slot_pick(&evidence->slots[CELLAR_DISK_1], &evidence->slots[CELLAR_DISK_2]) < 0)
+        return true;
+    if (evidence->reads_only)
+        return now != 0 && marked >> 32 != now >> 32;
+    return now == 0 || marked != now;
 }
 
 /* The record whose state is newer than that of a next index, -1: none. */
@@ -157,7 +171,8 @@ static bool is_fresh(const struct cellar_evidence *evidence)
 static void plan_rewrite(const struct cellar_evidence *evidence, struct cellar_pick *pick)
 {
     uint32_t flags = evidence->extension.flags, confirmed = evidence->extension.confirmed_next;
-    bool doubtful = (flags & CELLAR_FLAG_SUSPECT) != 0 || (pick->whole && (flags & CELLAR_FLAG_SYNCING) != 0);
+    bool cached = pick->whole || (pick->record >= 0 && !pick->fresh); /* what is adopted may be in caches alone */
+    bool doubtful = (flags & CELLAR_FLAG_SUSPECT) != 0 || (cached && (flags & CELLAR_FLAG_SYNCING) != 0);
 
     if (confirmed < evidence->start_index)
         confirmed = evidence->start_index;

@@ -19,6 +19,7 @@ struct cellar_evidence {
     uint64_t incarnation; /* the device's now; 0: it can't tell */
     uint32_t start_index;
     uint64_t file_cells; /* whole cells of the file */
+    bool reads_only;     /* by a reader, who can't make durable what it finds */
 };
 
 struct cellar_pick {
@@ -49,7 +50,7 @@ struct cellar_pick_problem {
 };
 
 /* Whether records have a say: checked flushes were made, and what is read isn't what a writer on this boot has stored
- * and not yet made durable. */
+ * and not yet made durable; or no slot says anything. */
 bool cellar_records_count(const struct cellar_evidence *evidence);
 
 /* The disk-sync state alone: what a reader without a key sees. 0 or CELLAR_ECORRUPT. */

@@ -2,6 +2,8 @@
 #include "cell/header.h"
 #include "cell/record.h"
 
+#include <cellar/error.h>
+#include <errno.h>
 #include <string.h>
 
 void cellar_header_start_records(struct cellar_header *header, bool wanted, const struct cellar_state *disk)
@@ -79,6 +81,8 @@ int cellar_header_persist_checked(struct cellar_header *header, uint32_t bytes_p
     unsigned char bytes[CELLAR_RECORD_BYTES];
     int error = hash_cells(header, bytes_per_cell, &record);
 
+    if (error == -ENOMEM)
+        return CELLAR_NONE;
     if (error == 0)
         error = cellar_header_change_flags(header, CELLAR_FLAG_CHECKED, 0);
     if (error == 0) {

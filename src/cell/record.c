@@ -47,19 +47,24 @@ static int verify(struct cellar_device *device, uint32_t bytes_per_cell, const s
 }
 
 int cellar_evidence_gather(struct cellar_device *device, const unsigned char header[CELLAR_HEADER_BYTES],
-                           uint32_t bytes_per_cell, uint64_t file_cells, bool incarnation_wanted,
+                           uint32_t bytes_per_cell, uint64_t file_cells, bool reads_only,
                            struct cellar_evidence *ret_evidence)
 {
     struct cellar_evidence evidence = {.extension = cellar_extension_decode(header),
                                        .start_index = cellar_start_index(bytes_per_cell),
-                                       .file_cells = file_cells};
+                                       .file_cells = file_cells,
+                                       .reads_only = reads_only};
     bool checked = (evidence.extension.flags & CELLAR_FLAG_CHECKED) != 0;
     int error = 0;
 
     for (int name = 0; name < CELLAR_SLOT_COUNT; name++)
         evidence.slots[name] = cellar_slot_decode(header + cellar_slot_offset((enum cellar_slot_name)name));
-    if (incarnation_wanted || checked)
+    if (!reads_only || checked)
         error = cellar_device_incarnation(device, &evidence.incarnation);
+    if (reads_only && error != 0) { /* slots are true */
+        evidence.incarnation = 0;
+        error = 0;
+    }
     for (int place = 0; checked && place < CELLAR_RECORD_COUNT && error == 0; place++) {
         struct cellar_record record = cellar_record_decode(header + cellar_record_offset(place));
 

@@ -19,7 +19,10 @@
  *   - a writer dies between storing R(k + 1) and its barrier, and the machine stays up: R(k + 1) holds, from memory,
  *     and is not durable. Records count only where the boot mark is not this boot's; where it is, slots are true. Where
  *     the mark is another one but the caches may be the same (another mount of the file), a barrier comes before the
- *     slots are raised to a record's state.
+ *     slots are raised to a record's state, and after a sync of unknown outcome its cells are written once more.
+ *     A reader can't wait for the disk: for it they don't count there.
+ *   - the mark says that the caches are the same, and they are not (a mount id that was given twice, a page that was
+ *     evicted after a failed sync): slots that hold are true, only older; and where both are broken a record counts.
  *   - the barrier for R(k + 1) fails, and the header's page is read again as it was on the disk, with R(k) but without
  *     the slots of S(k): the writer stores these once more, with SUSPECT.
  *   - the next writer starts with both slots on their way, from the writer before: they hold S(k), so R(k) must stay
@@ -53,12 +56,12 @@ int cellar_record_hash_read(struct cellar_device *device, uint32_t bytes_per_cel
                             uint64_t *ret_hash);
 
 /*
- * Reads what a decision about the header's state goes by: slots, extension bytes, the device's incarnation where it is
- * wanted or the records depend on it, and which records hold. file_cells: whole cells of the file. Errors of the
- * device.
+ * Reads what a decision about the header's state goes by: slots, extension bytes, the device's incarnation and which
+ * records hold. file_cells: whole cells of the file. reads_only: for a reader, which has no use for the incarnation but
+ * to know whether records count, and does without where it can't be had. Errors of the device.
  */
 int cellar_evidence_gather(struct cellar_device *device, const unsigned char header[CELLAR_HEADER_BYTES],
-                           uint32_t bytes_per_cell, uint64_t file_cells, bool incarnation_wanted,
+                           uint32_t bytes_per_cell, uint64_t file_cells, bool reads_only,
                            struct cellar_evidence *ret_evidence);
 
 #endif

@@ -28,7 +28,7 @@ static int find_recorded(struct cellar_device *device, const unsigned char *head
         return CELLAR_NONE;
     error = cellar_device_size(device, &size_bytes);
     if (error == 0)
-        error = cellar_evidence_gather(device, header, config.bytes_per_cell, size_bytes / config.bytes_per_cell, false,
+        error = cellar_evidence_gather(device, header, config.bytes_per_cell, size_bytes / config.bytes_per_cell, true,
                                        &evidence);
     if (error != 0)
         return error;
