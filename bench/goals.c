@@ -149,8 +149,14 @@ static struct bench_verdict judge_once(const struct range *range, const struct b
     struct found own = find_figure(range, goal->workload, BENCH_NAME_CELLAR, goal->mode, goal->readers, false);
 
     verdict.run_count = 1;
-    if (own.mode == NULL || !(own.figure > 0.0))
+    if (own.mode == NULL || !(own.figure > 0.0)) {
+        verdict.bound_count = 1;
+        verdict.bounds[0] = (struct bench_bound_verdict){.kind = kind_name(goal->bounds[0].kind),
+                                                         .bound = goal->bounds[0].bound,
+                                                         .moot = "Cellar's figure was not measured here"};
+        describe_bound(goal, &goal->bounds[0], verdict.bounds[0].text, sizeof verdict.bounds[0].text);
         return verdict;
+    }
     snprintf(verdict.mode, sizeof verdict.mode, "%s", own.mode);
     verdict.figure = own.figure;
     if (goal->bounds[0].kind == BENCH_BOUND_SCALING)

@@ -17,6 +17,7 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_read_ordered,
     &bench_read_sequential,
     &bench_read_cold,
+    &bench_read_sequential_cold,
     &bench_readers_threads,
     &bench_readers_processes,
     &bench_append,

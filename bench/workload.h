@@ -99,6 +99,7 @@ struct bench_workload {
 extern const struct bench_workload *const bench_workloads[];
 extern const size_t bench_workload_count;
 extern const struct bench_workload bench_read_random, bench_read_ordered, bench_read_sequential, bench_read_cold;
+extern const struct bench_workload bench_read_sequential_cold;
 extern const struct bench_workload bench_append, bench_commit, bench_commit_durable;
 extern const struct bench_workload bench_commit_word, bench_commit_word_latency;
 extern const struct bench_workload bench_commit_latency, bench_durable_latency;

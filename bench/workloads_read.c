@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+enum { COLD_PART = 4 }; /* of the cells, one of so many is read in order from the disk */
+
 /* A store of all the cells, closed and opened for read. */
 static int prepare_cells(struct bench_case *bench_case)
 {
@@ -75,6 +77,32 @@ static int run_random(void *context)
                                            &bench_case->sum);
 }
 
+/* From the disk a part of the store is enough. */
+static uint64_t sequential_ops(const struct bench_case *bench_case)
+{
+    uint64_t cells = bench_case->session->scale->cells;
+
+    return bench_case->workload == &bench_read_sequential_cold ? cells / COLD_PART : cells;
+}
+
+static int before_sequential(void *context)
+{
+    struct bench_case *bench_case = context;
+
+    if (bench_case->expected_sum == 0)
+        for (uint64_t i = 0; i < sequential_ops(bench_case); i++)
+            bench_case->expected_sum += cell_first(bench_case, bench_case->spec.first_index + (uint32_t)i);
+    return 0;
+}
+
+static int run_sequential(void *context)
+{
+    struct bench_case *bench_case = context;
+
+    return bench_case->engine->read_sequential(bench_case->store, bench_case->spec.first_index,
+                                               sequential_ops(bench_case), &bench_case->sum);
+}
+
 static int close_store(struct bench_case *bench_case)
 {
     void *store = bench_case->store;
@@ -102,7 +130,7 @@ static int before_cold(void *context)
     if (status == 0 && bench_case->spec.peer_cells != NULL)
         status = bench_drop_cached(bench_case->spec.peer_cells, &peer_resident);
     if (status == 0)
-        status = before_random(bench_case);
+        status = bench_case->workload == &bench_read_cold ? before_random(bench_case) : before_sequential(bench_case);
     if (status == 0)
         status = bench_case->engine->open_read(bench_case->directory, &bench_case->spec, bench_case->variant->setup,
                                                &bench_case->store);
@@ -117,29 +145,6 @@ static int after_cold(void *context)
     int closed = close_store(context);
 
     return status != 0 ? status : closed;
-}
-
-static uint64_t sequential_ops(const struct bench_case *bench_case)
-{
-    return bench_case->session->scale->cells;
-}
-
-static int before_sequential(void *context)
-{
-    struct bench_case *bench_case = context;
-
-    if (bench_case->expected_sum == 0)
-        for (uint64_t i = 0; i < bench_case->session->scale->cells; i++)
-            bench_case->expected_sum += cell_first(bench_case, bench_case->spec.first_index + (uint32_t)i);
-    return 0;
-}
-
-static int run_sequential(void *context)
-{
-    struct bench_case *bench_case = context;
-
-    return bench_case->engine->read_sequential(bench_case->store, bench_case->spec.first_index,
-                                               bench_case->session->scale->cells, &bench_case->sum);
 }
 
 const struct bench_workload bench_read_random = {
@@ -192,4 +197,17 @@ const struct bench_workload bench_read_sequential = {
     .before = before_sequential,
     .run = run_sequential,
     .after = check_sum,
+};
+
+const struct bench_workload bench_read_sequential_cold = {
+    .heading.name = "read-sequential-cold",
+    .heading.title = "read one 64-byte cell, in order, nothing of the store in memory",
+    .heading.guarantee = "cold: synced, dropped from the page cache (POSIX_FADV_DONTNEED), opened anew for each run",
+    .operations = 1u << BENCH_READ_SEQUENTIAL,
+    .payload_bytes = BENCH_CELL_BYTES,
+    .ops = sequential_ops,
+    .prepare = prepare_cold,
+    .before = before_cold,
+    .run = run_sequential,
+    .after = after_cold,
 };
