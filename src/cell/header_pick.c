@@ -210,7 +210,11 @@ static void skip_cells(const struct cellar_evidence *evidence, struct cellar_pic
     }
 }
 
-/* The published word in place of the slots' state. Its next index is below start only where it was never stored. */
+/*
+ * The published word in place of the slots' state. Its next index is below start only where it was never stored. After a
+ * power loss the flag may be there without the word that was stored before it: an older one, which may lie beyond a file
+ * that was cut since.
+ */
 static int pick_word(const struct cellar_evidence *evidence, struct cellar_pick *pick,
                      struct cellar_pick_problem *ret_problem)
 {
@@ -220,7 +224,7 @@ static int pick_word(const struct cellar_evidence *evidence, struct cellar_pick 
         word->next_index < pick->process.next_index)
         return 0;
     if (word->next_index > evidence->file_cells)
-        return fail(ret_problem, CELLAR_AT_WORD + 4, word->next_index);
+        return is_whole(evidence) ? fail(ret_problem, CELLAR_AT_WORD + 4, word->next_index) : 0;
     pick->process = *word;
     pick->word = true;
     return 0;

@@ -20,7 +20,8 @@
  *     looks again, one that found WORD set with a new epoch found a word that is stored to.
  *   - a writer dies between clearing WORD and changing the epoch: a file whose epoch is not 0 gets another one at
  *     every opening.
- *   - the power fails: the word on the disk may be older or newer than the slots there. Then it only counts cells.
+ *   - the power fails: the word on the disk may be older or newer than the slots there, or of another time than the
+ *     flag. Then it only counts cells, as far as the file has them.
  *   - the original opens the file after a death: it knows the slots alone and may use the cells of later words again.
  *     A writer in word mode is for files that Cellar opens first; a clean close leaves the slots at the last word.
  * A key that was the last writer's would let the binding hold for what another program did in between: word mode wants

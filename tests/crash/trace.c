@@ -35,6 +35,8 @@ void trace_header(const char *what, const unsigned char *header)
         else
             printf(" %s broken,", names[name]);
     }
+    printf(" word root %" PRIu32 " next %" PRIu32 " epoch %" PRIu32 ",", cellar_load_le32(header + CELLAR_AT_WORD),
+           cellar_load_le32(header + CELLAR_AT_WORD + 4), cellar_load_le32(header + CELLAR_AT_EPOCH));
     printf(" mark %" PRIx64 ", binding %" PRIx64 ", flags %" PRIx32 ", confirmed %" PRIu32 "\n",
            cellar_load_le64(header + CELLAR_AT_BOOT_MARK), cellar_load_le64(header + CELLAR_AT_BINDING),
            cellar_load_le32(header + CELLAR_AT_FLAGS), cellar_load_le32(header + CELLAR_AT_CONFIRMED));
