@@ -195,7 +195,8 @@ static int try_case(struct bench_case *bench_case)
     return status;
 }
 
-/* Prepares the next case; those that can't run here are left out. */
+/* Prepares the next case, with the file of the same cells ("" where there is none); those that can't run here are left
+ * out. */
 static int add_case(struct bench_session *session, const struct bench_workload *workload,
                     const struct bench_engine *engine, const struct bench_variant *variant, const char *peer_cells,
                     struct bench_case *cases, size_t *case_count)
@@ -209,8 +210,12 @@ static int add_case(struct bench_session *session, const struct bench_workload *
         .workload = workload,
         .engine = engine,
         .variant = variant,
-        .spec = {.first_index = first_cell_index(), .peer_cells = peer_cells},
+        .spec = {.first_index = first_cell_index()},
     };
+    if (peer_cells[0] != '\0') {
+        snprintf(added->peer_cells, sizeof added->peer_cells, "%s", peer_cells);
+        added->spec.peer_cells = added->peer_cells;
+    }
     length = snprintf(added->directory, sizeof added->directory, "%s/%s-%zu", session->directory,
                       workload->heading.name, *case_count);
     if (length <= 0 || (size_t)length >= sizeof added->directory)
@@ -242,8 +247,7 @@ static int add_cases(struct bench_session *session, const struct bench_workload 
             continue;
         for (size_t v = 0; v < engine->variant_count && status == 0 && *case_count < CASES_MAX; v++)
             if (workload->operations & 1u << engine->variants[v].operation)
-                status = add_case(session, workload, engine, &engine->variants[v],
-                                  peer_cells[0] != '\0' ? peer_cells : NULL, cases, case_count);
+                status = add_case(session, workload, engine, &engine->variants[v], peer_cells, cases, case_count);
         if (engine->cells_file != NULL && *case_count > first_case)
             snprintf(peer_cells, sizeof peer_cells, "%s/%s", cases[first_case].directory, engine->cells_file);
     }

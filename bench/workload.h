@@ -61,7 +61,8 @@ struct bench_case {
     const struct bench_engine *engine;
     const struct bench_variant *variant;
     struct bench_spec spec;
-    char directory[512]; /* of the store */
+    char directory[512];   /* of the store */
+    char peer_cells[1024]; /* the spec's, if there are such */
     void *store;
     const char *data_path; /* the engine's, once a store was open */
     uint64_t *names;       /* of the values in the store, shuffled */
