@@ -135,7 +135,8 @@ static void print_help(FILE *file)
 static bool wanted(const struct bench_session *session, const struct options *options,
                    const struct bench_workload *workload)
 {
-    return bench_workload_wanted(session, workload) || (options->goals && bench_goals_name(options->only, workload));
+    return bench_workload_wanted(session, workload) ||
+           (options->goals && options->only != NULL && bench_goals_name(options->only, workload));
 }
 
 static int check_names(const struct options *options)
