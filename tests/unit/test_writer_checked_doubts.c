@@ -175,6 +175,117 @@ static void test_cells_of_a_failed_sync_are_written_again(void **state)
     medium_free(scene.medium);
 }
 
+/* The slots are raised to a record's state only when it is durable, with its cells; also where they are broken. */
+static void test_slots_wait_for_a_record_of_the_caches(void **state)
+{
+    static struct scene scene;
+
+    (void)state;
+    for (int broken = 0; broken < 2; broken++) {
+        create(&scene, true);
+        flush_cells(&scene, 5);
+        scene.medium->before_sync = keep_memory;
+        scene.medium->before_sync_user = &scene;
+        flush_cells(&scene, 5);
+        scene.medium->before_sync = NULL;
+        abandon(&scene);
+        memcpy(scene.medium->memory, scene.before, MEDIUM_BYTES); /* dead before the barrier */
+        if (broken == 1) {
+            scene.medium->memory[CELLAR_AT_SLOTS] ^= 1;
+            scene.medium->memory[CELLAR_AT_SLOTS + CELLAR_SLOT_BYTES] ^= 1;
+        }
+        medium_mount_again(scene.medium);
+        scene.medium->sync_count = 0;
+        open_again(&scene);
+        assert_true(scene.medium->sync_count > 0);
+        assert_true(scene.medium->ends_bytes[0] >= (START + 10) * BYTES_PER_CELL);
+        for (int name = CELLAR_DISK_1; name <= CELLAR_DISK_2; name++) {
+            const unsigned char *slot = scene.medium->headers[0] + cellar_slot_offset((enum cellar_slot_name)name);
+
+            assert_true(!cellar_slot_decode(slot).valid || cellar_slot_decode(slot).state.next_index == START + 5);
+        }
+        assert_int_equal(cellar_writer_next(scene.writer), START + 10);
+        abandon(&scene);
+        medium_free(scene.medium);
+    }
+}
+
+static uint32_t disk_next_found(struct scene *scene)
+{
+    struct cellar_recovery recovery;
+
+    cellar_writer_recovery(scene->writer, &recovery);
+    return recovery.disk_next_index;
+}
+
+/* A sync fails, the writer dies before it can say so, and the header is read again as the disk has it: with the record
+ * of the last flush, and the slots of the one before. The record is all that the disk has of that flush. */
+static void test_record_stays_where_its_slots_were_evicted(void **state)
+{
+    static struct scene scene;
+
+    (void)state;
+    create(&scene, true);
+    flush_cells(&scene, 5);
+    flush_cells(&scene, 5);
+    abandon(&scene);
+    medium_evict(scene.medium);
+    open_again(&scene);
+    assert_int_equal(cellar_writer_next(scene.writer), START + 10);
+    abandon(&scene);
+    medium_write_back(scene.medium, 0, CELLAR_HEADER_BYTES);
+    medium_lose_power(scene.medium);
+    open_again(&scene);
+    assert_int_equal(disk_next_found(&scene), START + 10);
+    abandon(&scene);
+    medium_free(scene.medium);
+}
+
+/* The same under the next writer: the slots that it found were on their way. */
+static void test_next_writer_stores_evicted_slots_again(void **state)
+{
+    static struct scene scene;
+
+    (void)state;
+    create(&scene, true);
+    flush_cells(&scene, 5);
+    flush_cells(&scene, 5);
+    abandon(&scene);
+    open_again(&scene);
+    store_append(scene.writer, 5);
+    assert_done(cellar_writer_commit(scene.writer));
+    medium_evict(scene.medium); /* what the failure does, before the writer learns of it */
+    scene.medium->fail_sync = 1;
+    assert_result(cellar_writer_flush(scene.writer), -EIO);
+    abandon(&scene);
+    open_again(&scene);
+    assert_int_equal(disk_next_found(&scene), START + 10);
+    abandon(&scene);
+    medium_free(scene.medium);
+}
+
+/* Cells may begin within the header, behind the records; a record can't be of those. */
+static void test_record_of_the_header_is_none(void **state)
+{
+    enum { SMALL = 7, SMALL_START = 37 };
+    struct medium *medium = medium_new(true);
+    struct cellar_evidence evidence;
+
+    (void)state;
+    medium->memory_size_bytes = 100 * SMALL;
+    medium->memory[CELLAR_AT_FLAGS] = CELLAR_FLAG_CHECKED;
+    for (uint32_t from = SMALL_START - 1; from <= SMALL_START; from++) {
+        struct cellar_record record = {.from_index = from, .state = {.next_index = SMALL_START + 3}};
+
+        record.hash = cellar_record_hash(&record, medium->memory + (size_t)from * SMALL,
+                                         (size_t)(record.state.next_index - from) * SMALL);
+        cellar_record_encode(&record, medium->memory + cellar_record_offset(0));
+        assert_done(cellar_evidence_gather(medium->device, medium->memory, SMALL, 100, false, &evidence));
+        assert_int_equal(evidence.records[0].holds, from == SMALL_START);
+    }
+    medium_free(medium);
+}
+
 /* A mount id that is given twice: the caches are gone, and the mark says that they are not. Two broken slots can't be
  * what a writer left in memory; the record is all there is. */
 static void test_both_slots_broken_under_the_same_mark(void **state)
@@ -231,6 +342,10 @@ int main(void)
         cmocka_unit_test(test_reader_without_incarnation_waits_for_the_barrier),
         cmocka_unit_test(test_reader_opens_where_the_incarnation_fails),
         cmocka_unit_test(test_cells_of_a_failed_sync_are_written_again),
+        cmocka_unit_test(test_slots_wait_for_a_record_of_the_caches),
+        cmocka_unit_test(test_record_stays_where_its_slots_were_evicted),
+        cmocka_unit_test(test_next_writer_stores_evicted_slots_again),
+        cmocka_unit_test(test_record_of_the_header_is_none),
         cmocka_unit_test(test_both_slots_broken_under_the_same_mark),
         cmocka_unit_test(test_flush_without_memory),
     };
