@@ -60,6 +60,7 @@ struct cellar_writer {
     uint32_t root_index;
     uint32_t initial_cells;
     uint64_t resize_step_bytes, window_limit, cache_bytes;
+    uint64_t gather_bytes; /* see struct cellar_writer_options; UINT64_MAX: never */
     unsigned eager_writes; /* on the pages path; 0: none */
     enum cellar_device_choice choice;
     unsigned file_mode;

@@ -61,7 +61,6 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
         .window_bytes = writer->ground->window_bytes,
         .file_bytes = file_bytes,
     };
-    cellar_cells_set_committed(&writer->ground->cells, offset_of(writer, state->next_index));
     writer->root_index = state->root_index;
     atomic_store(&writer->committed, cellar_state_pack(state));
     atomic_store(&writer->flushed_next, state->next_index);
@@ -69,6 +68,9 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
     writer->flushed_commits = atomic_load(&writer->commits) - 1;
     writer->synced_next = cellar_start_index(writer->config.bytes_per_cell);
     cellar_writer_ahead_begin(writer);
+    if (writer->ground->owned && writer->ground->window != NULL)
+        cellar_cells_gather(&writer->ground->cells, writer->ground->device, writer->gather_bytes);
+    cellar_cells_set_committed(&writer->ground->cells, offset_of(writer, state->next_index));
 }
 
 void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes)
@@ -206,6 +208,7 @@ int cellar_writer_reserve(struct cellar_writer *writer, uint32_t cell_count, uin
     }
     *ret_first_index = first;
     if (reservation == NULL) {
+        writer->ahead.stores = true;
         *ret_cells = (unsigned char *)writer->ground->window + offset_of(writer, first);
         return 0;
     }
@@ -243,7 +246,7 @@ int cellar_writer_rewrite(struct cellar_writer *writer, uint32_t index, const vo
         return CELLAR_EBOUNDS;
     if (index < committed_state(writer).next_index)
         return -EINVAL;
-    error = cellar_cells_write(&writer->ground->cells, offset, bytes, length_bytes);
+    error = cellar_cells_rewrite(&writer->ground->cells, offset, bytes, length_bytes);
     if (error != 0)
         return error == -ENOMEM ? error : cellar_writer_poison(writer, error);
     rewrite_reserved(writer, offset, bytes, length_bytes);
@@ -309,7 +312,7 @@ int cellar_writer_commit(struct cellar_writer *writer)
         cellar_writer_drop_reservations(writer);
         cellar_cells_fail(&writer->ground->cells, 0);
     }
-    error = cellar_cells_commit(&writer->ground->cells);
+    error = cellar_cells_commit(&writer->ground->cells, offset_of(writer, state.next_index));
     if (error == 0 && writer->words)
         error = cellar_header_store_state(&writer->ground->header, &state);
     else if (error == 0)
@@ -528,9 +531,14 @@ void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *
 
 struct cellar_snapshot cellar_writer_snapshot(struct cellar_writer *writer)
 {
-    /* What can't be poured now can't be read: better an error than other bytes. */
+    struct cellar_state state = {.next_index = writer->alloc.next_index, .root_index = writer->root_index};
+    uint64_t end;
+
+    /* What can't be poured now can't be read: better an error, or no cells, than other bytes. */
     cellar_cells_fail(&writer->ground->cells, pour_reservations(writer));
-    return cellar_ground_snapshot(
-        writer->ground, writer->config.bytes_per_cell,
-        &(struct cellar_state){.next_index = writer->alloc.next_index, .root_index = writer->root_index});
+    if (!cellar_forked(writer->fork_page) && cellar_cells_settle(&writer->ground->cells, &end) != 0) {
+        cellar_writer_poison(writer, -EIO);
+        state.next_index = (uint32_t)(end / writer->config.bytes_per_cell);
+    }
+    return cellar_ground_snapshot(writer->ground, writer->config.bytes_per_cell, &state);
 }

@@ -71,6 +71,9 @@ void cellar_writer_ahead_begin(struct cellar_writer *writer)
     if ((parts & CELLAR_AHEAD_GROWS) != 0)
         writer->alloc.most_cells = cellar_alloc_step_cells(STRETCH_BYTES_MAX, writer->config.bytes_per_cell);
     cellar_ahead_begin(&writer->ahead, parts, &writer->alloc, &ways);
+    if (writer->gather_bytes !=
+        UINT64_MAX) /* cells that come fast are not stored into the window, but where reserved */
+        writer->ahead.stores = writer->ahead.stores_always = false;
 }
 
 void cellar_writer_ahead_end(struct cellar_writer *writer, bool forked)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESIZE_STEP_BYTES_DEFAULT = 16 << 20, EAGER_WRITES_DEFAULT = 4 };
+enum { RESIZE_STEP_BYTES_DEFAULT = 16 << 20, EAGER_WRITES_DEFAULT = 4, GATHER_BYTES_DEFAULT = 64 << 10 };
 
 int cellar_writer_new(const char *path, const struct cellar_writer_options *options, struct cellar_writer **ret_writer)
 {
@@ -38,6 +38,9 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
     writer->eager_writes = options->eager_writes == CELLAR_EAGER_NONE ? 0
                            : options->eager_writes > 0                ? options->eager_writes
                                                                       : EAGER_WRITES_DEFAULT;
+    writer->gather_bytes = options->gather_bytes == CELLAR_GATHER_NONE ? UINT64_MAX
+                           : options->gather_bytes > 0                 ? options->gather_bytes
+                                                                       : GATHER_BYTES_DEFAULT;
     writer->choice = options->device;
     writer->file_mode = options->file_mode != 0 ? options->file_mode : 0644;
     writer->compat = options->compat;

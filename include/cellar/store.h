@@ -146,6 +146,7 @@ struct cellar_info {
 struct cellar_writer;
 
 #define CELLAR_EAGER_NONE UINT32_MAX
+#define CELLAR_GATHER_NONE UINT32_MAX
 
 /*
  * What a writer on a mapped file does ahead of the cells that it appends; bits that turn it off. A thread of its own
@@ -178,6 +179,11 @@ struct cellar_writer_options {
     /* Pages path: new cells go to the device in the background before they are committed, in stretches of 256 KiB, at
      * most so many at a time, so that the commit of much data waits for little. 0: 4; CELLAR_EAGER_NONE: none. */
     unsigned eager_writes;
+    /* Mapped file: cells appended after so many bytes of one commit are gathered, 256 KiB at most, and go to the file
+     * by large writes, which cost less than page faults; at commit, and when the writer takes a snapshot, the rest
+     * goes. After a commit of a MiB all of the next are. 0: 64 KiB; CELLAR_GATHER_NONE: all are stored into the
+     * mapping, and there is no system call at any commit. */
+    uint32_t gather_bytes;
     unsigned ahead;     /* CELLAR_AHEAD_ bits; 0: all that pays */
     unsigned file_mode; /* permissions of a created file, less the umask; 0: 0644 */
     /* The original (Plebeia) has the file open at the same time, or may open it after a power loss: its lock is taken

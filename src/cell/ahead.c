@@ -47,6 +47,7 @@ void cellar_ahead_begin(struct cellar_ahead *ahead, unsigned parts, struct cella
         return;
     }
     ahead->ways = *ways;
+    ahead->stores = ahead->stores_always = true;
     ahead->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
     ahead->bytes_per_cell = alloc->bytes_per_cell;
     ahead->mark_cells =
@@ -133,7 +134,10 @@ void cellar_ahead_pass(struct cellar_ahead *ahead, struct cellar_alloc *alloc, u
     if (ahead->parts == 0)
         return;
     fast = is_fast(ahead, position_bytes, now_ns) && atomic_load_explicit(&ahead->write_to, memory_order_relaxed) == 0;
-    atomic_store_explicit(&ahead->populate_to, fast ? position_bytes + POPULATE_SPAN : 0, memory_order_relaxed);
+    atomic_store_explicit(&ahead->fast, fast, memory_order_relaxed);
+    atomic_store_explicit(&ahead->populate_to, fast && ahead->stores ? position_bytes + POPULATE_SPAN : 0,
+                          memory_order_relaxed);
+    ahead->stores = ahead->stores_always;
     if (position_bytes >= ahead->origin_bytes + START_BYTES)
         cellar_ahead_start(ahead);
     tell(ahead, position_bytes);
@@ -187,7 +191,7 @@ static bool wants_growth(const struct cellar_ahead *ahead)
 {
     uint32_t ready = (uint32_t)atomic_load_explicit(&ahead->ready_index, memory_order_relaxed);
     uint64_t stretch_bytes = (uint64_t)cellar_alloc_stretch(&ahead->grow, ready) * ahead->bytes_per_cell;
-    bool fast = atomic_load_explicit(&ahead->populate_to, memory_order_relaxed) != 0;
+    bool fast = atomic_load_explicit(&ahead->fast, memory_order_relaxed);
 
     return does(ahead, CELLAR_AHEAD_GROWS) &&
            ready != atomic_load_explicit(&ahead->refused_index, memory_order_relaxed) &&

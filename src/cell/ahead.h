@@ -6,7 +6,8 @@
  *     write     while flushes are many and neither tiny nor large: has pages written to the disk as they are, so that a
  *               flush finds blocks that were written before. (Into blocks that are only allocated it is two writes: the
  *               cells, and what the file system knows of the blocks.)
- *     populate  while cells come fast: brings pages of the window in, so that stores into them meet no fault.
+ *     populate  while cells come fast, and are stored where they lie (and not gathered, cell/stage.h): brings pages of
+ *               the window in, so that stores into them meet no fault.
  *
  * The sequences of events that would break it, and why there are none:
  *  1. The helper puts zeros over a cell that was just stored. It never stores a byte: pages are brought in and written
@@ -62,6 +63,7 @@ struct cellar_ahead {
 
     /* From the writer's threads to the helper. */
     atomic_uint_fast64_t position_bytes; /* where the writer was when it told last */
+    atomic_bool fast;                    /* cells come fast */
     atomic_uint_fast64_t populate_to;    /* 0: not at all */
     atomic_uint_fast64_t write_to;
 
@@ -73,6 +75,7 @@ struct cellar_ahead {
 
     /* The appending thread's. */
     uint64_t marked_ns, marked_bytes; /* the last mark */
+    bool stores, stores_always; /* since then cells were stored into the window, that is worth populating; always */
 
     /* Whoever flushes, under the writer's flush lock. */
     uint64_t flushed_bytes, flush_mean_bytes;

@@ -60,7 +60,7 @@ int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, 
         .eager_writes = eager_writes};
     int error;
 
-    *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell, .window = window};
+    *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell, .window = window, .stage = {.from = UINT64_MAX}};
     if (window != NULL)
         return 0;
     error = open_handles(cells, writer ? 1 : CELLAR_CELLS_HANDLES);
@@ -75,6 +75,7 @@ int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, 
 
 void cellar_cells_close(struct cellar_cells *cells)
 {
+    cellar_stage_close(&cells->stage);
     cellar_pipeline_close(cells->pipeline);
     for (int i = 0; i < cells->handle_count; i++) {
         cellar_cache_close(cells->handles[i].cache);
@@ -85,8 +86,15 @@ void cellar_cells_close(struct cellar_cells *cells)
     *cells = (struct cellar_cells){.window = NULL};
 }
 
+void cellar_cells_gather(struct cellar_cells *cells, struct cellar_device *device, uint64_t threshold_bytes)
+{
+    cellar_stage_open(&cells->stage, device, cells->window, threshold_bytes);
+}
+
 void cellar_cells_set_committed(struct cellar_cells *cells, uint64_t offset)
 {
+    if (cells->stage.device != NULL)
+        cellar_stage_begin(&cells->stage, offset);
     if (cells->pipeline != NULL)
         cellar_pipeline_set_committed(cells->pipeline, offset);
 }
@@ -196,6 +204,8 @@ int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *
     if (length_bytes == 0)
         return 0;
     if (cells->window != NULL) {
+        if (offset >= cells->stage.from)
+            return cellar_stage_write(&cells->stage, offset, bytes, length_bytes);
         memmove(cells->window + offset, bytes, length_bytes); /* the bytes may be those cells, lent */
         return 0;
     }
@@ -204,6 +214,27 @@ int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *
         return error;
     error = cellar_pipeline_write(cells->pipeline, offset, bytes, length_bytes);
     leave(cells);
+    return error;
+}
+
+int cellar_cells_settle(struct cellar_cells *cells, uint64_t *ret_end)
+{
+    int error = cellar_stage_flush(&cells->stage);
+
+    if (error != 0)
+        *ret_end = cells->stage.begin;
+    return error;
+}
+
+int cellar_cells_rewrite(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes)
+{
+    int error;
+
+    if (cells->window == NULL)
+        return cellar_cells_write(cells, offset, bytes, length_bytes);
+    error = cellar_stage_flush(&cells->stage);
+    if (error == 0)
+        memmove(cells->window + offset, bytes, length_bytes);
     return error;
 }
 
@@ -222,12 +253,15 @@ int cellar_cells_zero(struct cellar_cells *cells, uint64_t offset, size_t length
     return error;
 }
 
-int cellar_cells_commit(struct cellar_cells *cells)
+int cellar_cells_commit(struct cellar_cells *cells, uint64_t end_offset)
 {
     int error;
 
-    if (cells->window != NULL)
-        return 0;
+    if (cells->window != NULL) {
+        if (cells->stage.device == NULL)
+            return 0;
+        return cellar_stage_commit(&cells->stage, end_offset);
+    }
     error = enter(cells);
     if (error != 0)
         return error;
@@ -238,6 +272,7 @@ int cellar_cells_commit(struct cellar_cells *cells)
 
 void cellar_cells_discard(struct cellar_cells *cells)
 {
+    cellar_stage_drop(&cells->stage);
     if (cells->window != NULL || enter(cells) != 0)
         return;
     cellar_pipeline_discard(cells->pipeline);

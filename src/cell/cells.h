@@ -6,6 +6,7 @@
 #define CELLAR_CELL_CELLS_H
 
 #include "base/fork.h"
+#include "cell/stage.h"
 
 #include <cellar/cache.h>
 #include <cellar/device.h>
@@ -36,6 +37,7 @@ struct cellar_cells {
     int handle_count;
     const struct cellar_fork_page *fork_page; /* the handle's; NULL: not watched */
     atomic_int failure;                       /* what every read gives; 0: bytes */
+    struct cellar_stage stage;                /* a writer's, with a window */
 };
 
 /* Without a window every call in a child after fork is CELLAR_EFORKED: a lock may have been held by a thread that is
@@ -52,20 +54,28 @@ int cellar_cells_open_checked(struct cellar_cells *cells, struct cellar_device *
 /* Pending writes are dropped. An all-zero struct is fine. */
 void cellar_cells_close(struct cellar_cells *cells);
 
-/* Cells below this offset are committed. Before anything is written. Nothing to do with a window. */
+/* A writer's cells of a window that lies over a file: those of a commit beyond threshold_bytes go there by large writes
+ * (cell/stage.h). UINT64_MAX: none. */
+void cellar_cells_gather(struct cellar_cells *cells, struct cellar_device *device, uint64_t threshold_bytes);
+
+/* Cells below this offset are committed. Before anything is written. */
 void cellar_cells_set_committed(struct cellar_cells *cells, uint64_t offset);
 
 int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer, size_t length_bytes);
 int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes);
+/* The same of cells that may have been written, or lent, before. */
+int cellar_cells_rewrite(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes);
+/* What a writer wrote can be read in the window. On failure that is so below *ret_end only. */
+int cellar_cells_settle(struct cellar_cells *cells, uint64_t *ret_end);
 /* Writes zeros. */
 int cellar_cells_zero(struct cellar_cells *cells, uint64_t offset, size_t length_bytes);
 
 /* A writer's cells lack what was to be written: from now on every read gives error, until it is 0 again. */
 void cellar_cells_fail(struct cellar_cells *cells, int error);
 
-/* What was written reaches the device (not yet the disk), as publishing it needs. Nothing to do with a window. */
-int cellar_cells_commit(struct cellar_cells *cells);
-/* What was written since the last commit is dropped. Nothing to do with a window: it is overwritten later. */
+/* What was written, up to end_offset, reaches the device (not yet the disk), as publishing it needs. */
+int cellar_cells_commit(struct cellar_cells *cells, uint64_t end_offset);
+/* What was written since the last commit is dropped. */
 void cellar_cells_discard(struct cellar_cells *cells);
 
 /* A reader moves on: the page with this byte may hold cells that were not there when it was cached. */

@@ -211,9 +211,9 @@ static void skip_cells(const struct cellar_evidence *evidence, struct cellar_pic
 }
 
 /*
- * The published word in place of the slots' state. Its next index is below start only where it was never stored. After a
- * power loss the flag may be there without the word that was stored before it: an older one, which may lie beyond a file
- * that was cut since.
+ * The published word in place of the slots' state. Its next index is below start only where it was never stored. After
+ * a power loss the flag may be there without the word that was stored before it: an older one, which may lie beyond a
+ * file that was cut since.
  */
 static int pick_word(const struct cellar_evidence *evidence, struct cellar_pick *pick,
                      struct cellar_pick_problem *ret_problem)

@@ -37,6 +37,7 @@ struct cellar_writer_options world_options(const struct run *run, const struct c
         .resize_step_bytes = run->mode->ahead && run->seed % 2 == 0 ? 2 * PAGE_BYTES : 1024,
         .cache_bytes = 1,
         .eager_writes = CELLAR_EAGER_NONE,
+        .gather_bytes = key->bytes[2] % 2 == 0 ? 1 : CELLAR_GATHER_NONE,
         .device = run->mode->choice,
         .compat = run->mode->compat,
         .two_barriers = key->bytes[0] % 4 == 0, /* some writers after others */

@@ -94,7 +94,7 @@ static void test_writes(void **state)
             assert_done(cellar_cells_read(&stage->cells, offset / 2, got, SIZE / 2));
             assert_memory_equal(got, model + offset / 2, SIZE / 2);
             if (round % 7 == 0) {
-                assert_done(cellar_cells_commit(&stage->cells));
+                assert_done(cellar_cells_commit(&stage->cells, SIZE));
                 assert_memory_equal(stage->bytes, model, SIZE);
             }
         }
@@ -114,12 +114,12 @@ static void test_pages_wait_for_commit(void **state)
     cellar_cells_discard(&stage->cells); /* as if it had not been */
     assert_done(cellar_cells_read(&stage->cells, 4080, got, 40));
     assert_memory_equal(got, before, 40);
-    assert_done(cellar_cells_commit(&stage->cells));
+    assert_done(cellar_cells_commit(&stage->cells, SIZE));
     assert_memory_equal(stage->bytes + 4080, before, 40);
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_WRITE)), 0);
     assert_done(cellar_cells_write(&stage->cells, 0, "", 0));
     assert_done(cellar_cells_write(&stage->cells, 4090, "kept", 4));
-    assert_done(cellar_cells_commit(&stage->cells));
+    assert_done(cellar_cells_commit(&stage->cells, SIZE));
     assert_memory_equal(stage->bytes + 4090, "kept", 4);
     assert_done(cellar_cells_write(&stage->cells, 4090, "lost", 4));
     cellar_cells_close(&stage->cells);
@@ -137,7 +137,7 @@ static void test_window_waits_for_nothing(void **state)
     assert_memory_equal(stage->bytes + 4090, "at once", 7);
     cellar_cells_discard(&stage->cells);
     cellar_cells_forget(&stage->cells, 4090);
-    assert_done(cellar_cells_commit(&stage->cells));
+    assert_done(cellar_cells_commit(&stage->cells, SIZE));
     assert_memory_equal(stage->bytes + 4090, "at once", 7);
     assert_int_equal(fault_calls(&stage->fault, FAULT_BIT(FAULT_READ) | FAULT_BIT(FAULT_WRITE)), 0);
     close_stage(stage);
@@ -199,7 +199,7 @@ static void test_child(void **state)
         assert_result(cellar_cells_read(&stage->cells, 0, got, 4), expected);
         if (way != PAGES_READER) {
             assert_result(cellar_cells_write(&stage->cells, 0, got, 4), expected);
-            assert_result(cellar_cells_commit(&stage->cells), expected);
+            assert_result(cellar_cells_commit(&stage->cells, SIZE), expected);
             cellar_cells_discard(&stage->cells);
         } else {
             cellar_cells_forget(&stage->cells, 0);
@@ -223,7 +223,7 @@ static void test_errors(void **state)
     assert_result(cellar_cells_write(&stage->cells, SIZE - 5, got, 6), CELLAR_EBOUNDS);
     assert_done(cellar_cells_write(&stage->cells, 100, got, 10));
     fault_fail(&stage->fault, FAULT_WRITE, 1, 1, -EIO);
-    assert_result(cellar_cells_commit(&stage->cells), -EIO);
+    assert_result(cellar_cells_commit(&stage->cells, SIZE), -EIO);
     close_stage(stage);
 }
 
@@ -325,7 +325,7 @@ static void write_meanwhile(struct stage *stage)
         if (round % 10 == 3)
             cellar_cells_discard(&stage->cells);
         if (round % 10 == 7)
-            assert_done(cellar_cells_commit(&stage->cells));
+            assert_done(cellar_cells_commit(&stage->cells, SIZE));
     }
 }
 

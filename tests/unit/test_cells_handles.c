@@ -406,7 +406,7 @@ static void test_lock_is_held(void **state)
         assert_result(cellar_cells_read(cells, 20000, bytes, sizeof bytes), -EIO);
         if (writer) {
             assert_done(cellar_cells_write(cells, 30000, bytes, sizeof bytes));
-            assert_done(cellar_cells_commit(cells));
+            assert_done(cellar_cells_commit(cells, 0));
             cellar_cells_discard(cells);
         } else {
             cellar_cells_forget(cells, 0);

@@ -107,7 +107,7 @@ static void check_value(uint32_t bytes_per_cell, const unsigned char *value, siz
     assert_int_equal(make_image(image, bytes_per_cell, first, value, size_bytes), first + cells);
     assert_done(cellar_chunk_write(&stage.cells, first, &part, 1, &index));
     assert_int_equal(index, first + cells - 1);
-    assert_done(cellar_cells_commit(&stage.cells));
+    assert_done(cellar_cells_commit(&stage.cells, 0));
     assert_memory_equal(stage.bytes, image, total); /* and nothing else was touched */
     check_walk(&stage, index, (uint32_t)(first + cells), value, size_bytes);
     close_stage(&stage);
@@ -162,7 +162,7 @@ static void test_parts(void **state)
         open_stage(&parted, bytes_per_cell, total, round % 2 == 0);
         assert_done(cellar_chunk_write(&whole.cells, 64, &one, 1, &index));
         assert_done(cellar_chunk_write(&parted.cells, 64, parts, count, &again));
-        assert_done(cellar_cells_commit(&parted.cells));
+        assert_done(cellar_cells_commit(&parted.cells, 0));
         assert_int_equal(index, again);
         assert_memory_equal(whole.bytes, parted.bytes, total);
         close_stage(&whole);
@@ -242,7 +242,7 @@ static void test_errors(void **state)
     assert_done(fault_device_open(&fault, &device));
     assert_done(cellar_cells_open(&cells, device, 100, NULL, 0, true, 0));
     assert_done(cellar_chunk_write(&cells, 3, &part, 1, &index));
-    assert_done(cellar_cells_commit(&cells));
+    assert_done(cellar_cells_commit(&cells, 0));
     cellar_cells_close(&cells);
     assert_done(cellar_cells_open(&cells, device, 100, NULL, 0, false, 0));
     cellar_chain_begin(&chain, &cells, index, index + 1);
