@@ -5,7 +5,8 @@
  * The verdict, as an exit code of every command, is the worst of what was found:
  *     clean        0   disk sync and process sync say the same
  *     unflushed    0   process sync is ahead of disk sync, or names another root
- *     recoverable  3   one slot of a pair broken, both process-sync slots broken, disk sync ahead of process sync
+ *     recoverable  3   one slot of a pair broken, both process-sync slots broken, both disk-sync slots broken beside a
+ *                      record that says the state, disk sync ahead of process sync
  *     corrupt      4   all else that breaks the format
  */
 #ifndef CELLAR_TOOLS_CELLDUMP_H
@@ -65,6 +66,11 @@ struct cellar_dump {
 
     int disk, process; /* the slot in force of each pair, an index of slots, or -1: the pair is broken */
 
+    /* The record of a checked flush that readers of this file go by instead of the disk-sync pair, 0 or 1, and what it
+     * says; -1: they go by the pair. */
+    int record;
+    struct cellar_state recorded;
+
     enum cellar_dump_state state;
     struct cellar_dump_problem problems[CELLAR_DUMP_PROBLEMS_MAX];
     size_t problem_count;
@@ -99,6 +105,9 @@ void cellar_dump_examine(struct cellar_dump *dump);
 /* Adds a problem; the state becomes at least as bad as state. */
 void cellar_dump_add_problem(struct cellar_dump *dump, enum cellar_dump_state state, uint64_t file_offset,
                              const char *format, ...) CELLAR_TOOL_PRINTF(4, 5);
+
+/* What is flushed, as a reader without key sees it: of a record, or of the disk-sync pair. NULL: neither says. */
+const struct cellar_state *cellar_dump_flushed(const struct cellar_dump *dump);
 
 /* The state in force of a pair (dump->disk or dump->process): NULL if the pair is broken. */
 const struct cellar_state *cellar_dump_state_of(const struct cellar_dump *dump, int slot);

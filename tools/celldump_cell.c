@@ -7,7 +7,7 @@
 /* What the cell is, as far as the header says. */
 static const char *cell_kind(const struct cellar_dump *dump, uint64_t index)
 {
-    const struct cellar_state *disk = cellar_dump_state_of(dump, dump->disk);
+    const struct cellar_state *disk = cellar_dump_flushed(dump);
     const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
 
     if (index < dump->start_index)

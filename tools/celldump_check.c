@@ -45,11 +45,21 @@ static void note_header(const struct cellar_dump *dump, struct notes *notes)
             continue;
         note(notes, "offset %" PRIu64 ": %s is valid: next %" PRIu32 ", root %s%s", cellar_slot_offset(name),
              cellar_slot_label(name), slot->slot.state.next_index, cellar_dump_root_text(slot->slot.state.root_index),
-             i == dump->disk || i == dump->process ? ", in force" : "");
+             (i == dump->disk && dump->record < 0) || i == dump->process ? ", in force" : "");
         if (i < CELLAR_PROCESS_1 && memcmp(bytes, bytes + CELLAR_SLOT_AT_KEYED_HASH, CELLAR_HASH_BYTES) != 0)
             note(notes, "offset %" PRIu64 ": the second hash of %s does not repeat the first; it is never checked",
                  cellar_slot_offset(name) + CELLAR_SLOT_AT_KEYED_HASH, cellar_slot_label(name));
     }
+}
+
+static void note_record(const struct cellar_dump *dump, struct notes *notes)
+{
+    if (dump->record >= 0)
+        note(notes,
+             "offset %" PRIu64 ": record %d of a checked flush holds: next %" PRIu32
+             ", root %s, in force; a power loss came before its slots were on the disk",
+             cellar_record_offset(dump->record), dump->record + 1, dump->recorded.next_index,
+             cellar_dump_root_text(dump->recorded.root_index));
 }
 
 /* The bytes that the original leaves zero. */
@@ -124,7 +134,7 @@ static int walk_root(struct cellar_dump *dump, const struct cellar_state *state,
 
 static int walk_roots(struct cellar_dump *dump, struct notes *notes)
 {
-    const struct cellar_state *disk = cellar_dump_state_of(dump, dump->disk);
+    const struct cellar_state *disk = cellar_dump_flushed(dump);
     const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
     int error = 0;
 
@@ -181,6 +191,7 @@ int cellar_dump_check(struct cellar_dump *dump, const struct cellar_dump_options
     int error;
 
     note_header(dump, &notes);
+    note_record(dump, &notes);
     note_extension(dump, &notes);
     error = walk_roots(dump, &notes);
     if (error == 0)

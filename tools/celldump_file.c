@@ -1,6 +1,8 @@
 /* celldump_file.c - the file: opening it, whatever it is, and reading it. */
 #include "celldump.h"
 
+#include "cell/record.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -93,6 +95,31 @@ static int read_header(struct cellar_dump *dump)
     return 0;
 }
 
+/* Whether the state that was flushed last stands in a record alone. */
+static int find_record(struct cellar_dump *dump)
+{
+    struct cellar_evidence evidence;
+    struct cellar_config config;
+    struct cellar_pick pick;
+    int error;
+
+    dump->record = -1;
+    if (dump->header_bytes < sizeof dump->header)
+        return 0;
+    cellar_config_decode(dump->header, &config);
+    if (cellar_config_check(&config, NULL, NULL) != 0)
+        return 0;
+    error = cellar_evidence_gather(dump->device, dump->header, config.bytes_per_cell,
+                                   dump->file_bytes / config.bytes_per_cell, true, &evidence);
+    if (error != 0)
+        return read_failed(dump, CELLAR_AT_RECORDS, CELLAR_RECORD_COUNT * CELLAR_RECORD_BYTES, error);
+    if (cellar_pick_disk(&evidence, &pick, NULL) == 0 && pick.record >= 0) {
+        dump->record = pick.record;
+        dump->recorded = pick.disk;
+    }
+    return 0;
+}
+
 int cellar_dump_open(struct cellar_dump *dump, const char *path, const struct cellar_key *key)
 {
     int error;
@@ -103,6 +130,8 @@ int cellar_dump_open(struct cellar_dump *dump, const char *path, const struct ce
     error = open_device(dump);
     if (error == 0)
         error = read_header(dump);
+    if (error == 0)
+        error = find_record(dump);
     if (error == 0)
         cellar_dump_examine(dump);
     return error;

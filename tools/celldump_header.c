@@ -110,7 +110,7 @@ static const char *second_hash_text(const struct cellar_dump *dump, enum cellar_
 static void print_slot(const struct cellar_dump *dump, enum cellar_slot_name name)
 {
     const struct cellar_dump_slot *slot = &dump->slots[name];
-    bool in_force = (int)name == dump->disk || (int)name == dump->process;
+    bool in_force = ((int)name == dump->disk && dump->record < 0) || (int)name == dump->process;
 
     printf("%s: %s%s\n", cellar_slot_label(name),
            slot->slot.valid ? "valid"

@@ -50,10 +50,23 @@ static json_t *pair_json(const struct cellar_dump *dump, enum cellar_slot_name f
     return json;
 }
 
+/* The record that says what is flushed; null: the disk-sync pair does. */
+static json_t *record_json(const struct cellar_dump *dump)
+{
+    json_t *json = dump->record >= 0 ? json_object() : json_null();
+
+    if (dump->record < 0)
+        return json;
+    json_object_set_new(json, "number", json_integer(dump->record + 1));
+    json_object_set_new(json, "next_index", number_if(true, dump->recorded.next_index));
+    json_object_set_new(json, "root_index", root_if(true, dump->recorded.root_index));
+    return json;
+}
+
 static json_t *info_json(const struct cellar_dump *dump)
 {
     const struct cellar_config *config = &dump->config;
-    const struct cellar_state *state = cellar_dump_state_of(dump, dump->disk);
+    const struct cellar_state *state = cellar_dump_flushed(dump);
     char head[2 * CELLAR_HEAD_BYTES + 1];
     json_t *json = json_object();
 
@@ -70,6 +83,7 @@ static json_t *info_json(const struct cellar_dump *dump)
     json_object_set_new(json, "cells", number_if(dump->cells_known, dump->cell_count));
     json_object_set_new(json, "disk_sync", pair_json(dump, CELLAR_DISK_1));
     json_object_set_new(json, "process_sync", pair_json(dump, CELLAR_PROCESS_1));
+    json_object_set_new(json, "record", record_json(dump));
     json_object_set_new(json, "state", json_string(cellar_dump_state_name(dump->state)));
     json_object_set_new(json, "next_index", number_if(state != NULL, state != NULL ? state->next_index : 0));
     json_object_set_new(json, "root_index", root_if(state != NULL, state != NULL ? state->root_index : 0));
@@ -119,9 +133,12 @@ static void print_slot(const struct cellar_dump *dump, enum cellar_slot_name nam
 
 static void print_state(const struct cellar_dump *dump)
 {
-    const struct cellar_state *disk = cellar_dump_state_of(dump, dump->disk);
+    const struct cellar_state *disk = cellar_dump_flushed(dump);
     const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
 
+    if (dump->record >= 0)
+        printf("record %d         holds, next %" PRIu32 ", root %s: newer than the disk-sync slots\n", dump->record + 1,
+               dump->recorded.next_index, cellar_dump_root_text(dump->recorded.root_index));
     if (disk != NULL)
         printf("flushed          next %" PRIu32 ", root %s: what a reader without key sees\n", disk->next_index,
                cellar_dump_root_text(disk->root_index));

@@ -35,6 +35,11 @@ const struct cellar_state *cellar_dump_state_of(const struct cellar_dump *dump, 
     return slot < 0 ? NULL : &dump->slots[slot].slot.state;
 }
 
+const struct cellar_state *cellar_dump_flushed(const struct cellar_dump *dump)
+{
+    return dump->record >= 0 ? &dump->recorded : cellar_dump_state_of(dump, dump->disk);
+}
+
 static void decode(struct cellar_dump *dump)
 {
     unsigned char whole[CELLAR_HEADER_BYTES] = {0};
@@ -151,9 +156,10 @@ static void examine_pair(struct cellar_dump *dump, enum cellar_slot_name first)
     examine_slot(dump, first);
     examine_slot(dump, second);
     if (!a->valid && !b->valid)
-        cellar_dump_add_problem(dump, first == CELLAR_DISK_1 ? CELLAR_DUMP_CORRUPT : CELLAR_DUMP_RECOVERABLE,
-                                cellar_slot_offset(first), "found %s and #2 broken, expected at least one whole slot",
-                                cellar_slot_label(first));
+        cellar_dump_add_problem(
+            dump, first == CELLAR_DISK_1 && dump->record < 0 ? CELLAR_DUMP_CORRUPT : CELLAR_DUMP_RECOVERABLE,
+            cellar_slot_offset(first), "found %s and #2 broken, expected at least one whole slot",
+            cellar_slot_label(first));
     if (a->valid && b->valid &&
         (a->state.next_index != b->state.next_index || a->state.root_index != b->state.root_index))
         cellar_dump_add_problem(dump, CELLAR_DUMP_CLEAN, cellar_slot_offset(second) + CELLAR_SLOT_AT_ROOT,
@@ -189,7 +195,7 @@ static void examine_state(struct cellar_dump *dump, int slot)
 
 static void examine_sync(struct cellar_dump *dump)
 {
-    const struct cellar_state *disk = cellar_dump_state_of(dump, dump->disk);
+    const struct cellar_state *disk = cellar_dump_flushed(dump);
     const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
 
     if (disk == NULL || process == NULL)
@@ -220,11 +226,11 @@ void cellar_dump_examine(struct cellar_dump *dump)
 
 uint32_t cellar_dump_bound(const struct cellar_dump *dump)
 {
-    const int pairs[] = {dump->disk, dump->process};
+    const struct cellar_state *states[] = {cellar_dump_flushed(dump), cellar_dump_state_of(dump, dump->process)};
     uint32_t bound = 0;
 
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-        const struct cellar_state *state = cellar_dump_state_of(dump, pairs[i]);
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        const struct cellar_state *state = states[i];
 
         if (state != NULL && state->next_index >= dump->start_index && state->next_index <= dump->cell_count &&
             state->next_index > bound)

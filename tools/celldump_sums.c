@@ -46,7 +46,7 @@ int cellar_dump_sums(struct cellar_dump *dump, struct cellar_sums_report *ret_re
     struct cellar_sums_report report;
     int error;
 
-    if (!cellar_dump_has(dump, 0, CELLAR_HEADER_BYTES) || dump->disk < 0 || !dump->cells_known)
+    if (!cellar_dump_has(dump, 0, CELLAR_HEADER_BYTES) || cellar_dump_flushed(dump) == NULL || !dump->cells_known)
         return CELLAR_NONE;
     error = cellar_sums_check(dump->path, &options, &report);
     cellar_progress_clear(&sums.progress);

@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import os
+import struct
 
 from toolset import (CORRUPT, DONE, MAX_INDEX, RECOVERABLE, SHARED, SYSTEM, Store, ToolTest, content, footer_bytes,
                      goldens, main, run, slot_bytes, splitmix_bytes, start_index)
@@ -161,6 +162,51 @@ class Oracle(ToolTest):
                                   for c in dumped["chunks"]], seen.chunk_parts(index)[::-1])
 
 
+class Records(ToolTest):
+    """What a power loss leaves of a checked flush: slots that are older, or broken, and a record."""
+
+    HASH = bytes.fromhex("685769cbe39fcd63")  # of from 8, root 8, next 9 and the cell of hello
+
+    def image(self, broken=False, flags=2, cell_bit=0, place=1):
+        store = Store()
+        store.value(b"hello")
+        data = bytearray(store.image(disk=(8, 0), process=(9, 8)))
+        struct.pack_into("<Q", data, 168, 1 << 40 | 1)  # of no boot that ever was
+        struct.pack_into("<I", data, 192, flags)
+        data[188 + 20 * place:208 + 20 * place] = struct.pack("<III", 8, 8, 9) + self.HASH
+        data[256] ^= cell_bit
+        if broken:
+            data[33] ^= 1
+            data[65] ^= 1
+        return self.write("s", bytes(data))
+
+    def test_record_says_what_is_flushed(self):
+        for place in (1, 2):
+            path = self.image(place=place)
+            info = self.info(path)
+            self.assertEqual(info["record"], {"number": place, "next_index": 9, "root_index": 8})
+            self.assertEqual((info["next_index"], info["root_index"], info["state"]), (9, 8, "clean"))
+            self.assertEqual(info["disk_sync"][0]["next_index"], 8)
+            text = self.expect(DONE, "celldump", "info", path).stdout
+            self.assertIn(b"record %d         holds, next 9, root 8" % place, text)
+            self.assertIn(b"flushed          next 9, root 8", text)
+            self.assertIn(b"record %d of a checked flush holds" % place,
+                          self.expect(DONE, "celldump", "check", path).stdout)
+
+    def test_broken_slots_beside_a_record(self):
+        path = self.image(broken=True)
+        info = self.info(path, code=RECOVERABLE)
+        self.assertEqual((info["next_index"], info["root_index"], info["state"]), (9, 8, "recoverable"))
+        checked = self.expect(RECOVERABLE, "celldump", "check", path).stdout
+        self.assertIn(b"can be reached", checked)
+
+    def test_records_that_say_nothing(self):
+        for more in ({"flags": 0}, {"cell_bit": 4}):
+            info = self.info(self.image(**more))
+            self.assertEqual((info["record"], info["next_index"], info["state"]), (None, 8, "unflushed"))
+            self.info(self.image(broken=True, **more), code=CORRUPT)
+
+
 class Info(ToolTest):
     def test_json_fields(self):
         store = Store(key=b"k" * 32)
@@ -170,8 +216,8 @@ class Info(ToolTest):
         self.assertEqual(info, {
             "head_string": b"PLEBEIA TEST        ".hex(), "bytes_per_cell": 32, "max_index": MAX_INDEX, "version": 1,
             "start_index": 8, "file_bytes": 12 * 32, "cells": 12, "disk_sync": [slot, slot],
-            "process_sync": [dict(slot, key="good")] * 2, "state": "clean", "next_index": 9, "root_index": 8,
-            "problems": []})
+            "process_sync": [dict(slot, key="good")] * 2, "record": None, "state": "clean", "next_index": 9,
+            "root_index": 8, "problems": []})
 
     def test_key(self):
         path = self.write("s", Store(key=b"k" * 32).image())
