@@ -18,6 +18,7 @@ enum {
     CELLAR_POOL_UNCHANGED = 3, /* the source has no more of a short page than what is cached */
     CELLAR_POOL_BUSY = 4,      /* no request or no frame is left for another load in the background */
     CELLAR_POOL_SPLIT = 5,     /* a request for several pages failed: ask for each of them alone */
+    CELLAR_POOL_CUT = 6,       /* the device ended before the page, as it says by now: ask once more, and no more */
 };
 
 struct cellar_pool {
@@ -100,8 +101,8 @@ void cellar_pool_begin(struct cellar_pool *pool, struct cellar_frame *frame, uin
 
 /*
  * The load that began has ended with error. 0: the page is CACHED; where a shorter one was, that one is not any more.
- * Others, POOL_AGAIN and POOL_UNCHANGED among them: it isn't, and the frame is FREE, or STALE with that error until all
- * who wait for it have seen it.
+ * Others, POOL_AGAIN, POOL_CUT and POOL_UNCHANGED among them: it isn't, and the frame is FREE, or STALE with that error
+ * until all who wait for it have seen it.
  */
 int cellar_pool_arrive(struct cellar_pool *pool, struct cellar_frame *frame, int error);
 

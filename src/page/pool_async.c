@@ -38,6 +38,7 @@ struct cellar_async {
     void (*done)(void *user, int error);
     void *user;
     int error;
+    bool cut; /* a load has met POOL_CUT */
 };
 
 int cellar_pool_open_queue(struct cellar_pool *pool)
@@ -280,10 +281,12 @@ void cellar_pool_wake(struct cellar_pool *pool, struct cellar_frame *frame, int 
         next = async->next;
         if (error == CELLAR_POOL_SPLIT)
             async->alone_until = async->page + FETCH_PAGES;
-        if (error >= 0)
-            advance(pool, async);
-        else
-            finish(async, error, async->page << pool->page_shift);
+        if (error < 0 || (error == CELLAR_POOL_CUT && async->cut)) {
+            finish(async, error < 0 ? error : -EIO, async->page << pool->page_shift);
+            continue;
+        }
+        async->cut = async->cut || error == CELLAR_POOL_CUT;
+        advance(pool, async);
     }
 }
 
@@ -326,7 +329,7 @@ static void end_fetch(struct cellar_pool *pool, struct cellar_fetch *fetch, cons
 /*
  * What a request that failed means for its pages. Of several one may be to blame, and not the one that somebody waits
  * for; and what was read ahead fails silently: who waits for it asks again, for himself. A device that has been cut
- * since its size was asked for is asked again; -EIO if it has not been.
+ * since its size was asked for is asked again, once; -EIO if it has not been.
  */
 static int judge_failure(struct cellar_pool *pool, const struct cellar_fetch *fetch)
 {
@@ -343,7 +346,7 @@ static int judge_failure(struct cellar_pool *pool, const struct cellar_fetch *fe
     error = cellar_device_size(request->device, &size_bytes);
     if (error != 0)
         return error;
-    return size_bytes >= request->offset + fetch->parts[0].iov_len ? -EIO : CELLAR_POOL_AGAIN;
+    return size_bytes >= request->offset + fetch->parts[0].iov_len ? -EIO : CELLAR_POOL_CUT;
 }
 
 static void take_in(struct cellar_pool *pool, struct cellar_request *request)

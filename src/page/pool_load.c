@@ -307,7 +307,7 @@ int cellar_pool_get(struct cellar_cache *cache, uint64_t page, size_t need, size
 {
     struct cellar_pool *pool = cache->pool;
     struct cellar_frame *frame = NULL;
-    bool missed = false, final = false;
+    bool missed = false, final = false, cut = false;
     int patience = PATIENCE, error;
     uint64_t arrivals = 0;
 
@@ -316,6 +316,10 @@ int cellar_pool_get(struct cellar_cache *cache, uint64_t page, size_t need, size
         error = look(cache, page, need, room, patience < PATIENCE, &missed, &final, &frame);
         if (error == CELLAR_EPINNED && be_patient(pool, &patience, &arrivals))
             error = CELLAR_POOL_AGAIN;
+        if (error == CELLAR_POOL_CUT) {
+            error = cut ? -EIO : CELLAR_POOL_AGAIN; /* as where this thread loads */
+            cut = true;
+        }
     } while (error == CELLAR_POOL_AGAIN);
     if (error < 0)
         cache->fault_address = page << pool->page_shift;
