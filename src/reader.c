@@ -34,8 +34,15 @@ static uint64_t needed_bytes(const struct cellar_reader *reader, uint32_t next_i
     return (uint64_t)next_index * reader->config.bytes_per_cell;
 }
 
-/* Whether the cells of a state are where they can be read. Asks for the file's size only if it doesn't reach by what is
- * known. */
+/* Asks for the file's size where it doesn't reach by what is known. */
+static int learn_size(struct cellar_reader *reader, uint64_t needed)
+{
+    if (needed <= reader->file_bytes)
+        return 0;
+    return cellar_ground_file_bytes(reader->ground.device, &reader->config, &reader->file_bytes);
+}
+
+/* Whether the cells of a state are where they can be read. */
 static int check_reach(struct cellar_reader *reader, const struct cellar_state *state)
 {
     uint64_t needed = needed_bytes(reader, state->next_index);
@@ -45,11 +52,9 @@ static int check_reach(struct cellar_reader *reader, const struct cellar_state *
         return cellar_diagnose(&reader->diagnostic, CELLAR_ECORRUPT, reader->path, CELLAR_OFFSET_NONE,
                                "found next index %" PRIu32 ", expected at least the first usable cell, %" PRIu32,
                                state->next_index, cellar_start_index(reader->config.bytes_per_cell));
-    if (needed > reader->file_bytes) {
-        error = cellar_ground_file_bytes(reader->ground.device, &reader->config, &reader->file_bytes);
-        if (error != 0)
-            return error;
-    }
+    error = learn_size(reader, needed);
+    if (error != 0)
+        return error;
     if (needed > reader->file_bytes)
         return cellar_diagnose(&reader->diagnostic, CELLAR_ECORRUPT, reader->path, reader->file_bytes,
                                "found the end of the file, expected cells up to next index %" PRIu32,
@@ -61,10 +66,12 @@ static int check_reach(struct cellar_reader *reader, const struct cellar_state *
     return 0;
 }
 
-static int check_retired(struct cellar_reader *reader, uint32_t *ret_flags)
+/* A look at everything begins: *ret_word is how the writer publishes. CELLAR_ERETIRED. */
+static int begin_look(struct cellar_reader *reader, struct cellar_word *ret_word)
 {
+    struct cellar_word word;
     uint32_t flags = 0;
-    int error = cellar_header_flags(&reader->ground.header, &flags);
+    int error = cellar_header_begin_look(&reader->ground.header, &flags, &word);
 
     if (error != 0)
         return error;
@@ -73,27 +80,29 @@ static int check_retired(struct cellar_reader *reader, uint32_t *ret_flags)
     else if (!reader->retired_before)
         return cellar_diagnose(&reader->diagnostic, CELLAR_ERETIRED, reader->path, CELLAR_AT_FLAGS,
                                "the store was truncated: another file is in its place, open it again");
-    *ret_flags = flags;
+    *ret_word = word;
     return 0;
 }
 
-/* Whether the writer publishes by the word: *ret_word, and *state, which is what the slots say, becomes that. */
-static int take_word(struct cellar_reader *reader, struct cellar_word *ret_word, struct cellar_state *state)
+/*
+ * The look ends, with a writer that publishes by the word: *state, which is what the slots say, becomes what it says. A
+ * word beyond the file is of no writer that is there: a power loss left it, and the slots count. -EAGAIN: look again.
+ */
+static int end_look(struct cellar_reader *reader, struct cellar_word *word, struct cellar_state *state)
 {
-    struct cellar_word word = {.followed = false};
     struct cellar_state published;
-    int result = -EAGAIN;
+    int result = cellar_header_end_look(&reader->ground.header, word, &published);
 
-    for (int look = 0; look < WORD_LOOKS_MAX && result == -EAGAIN; look++)
-        result = cellar_header_find_word(&reader->ground.header, &word, &published);
     if (result == -ENOTSUP)
         return cellar_diagnose(&reader->diagnostic, result, reader->path, CELLAR_AT_FLAGS,
                                "the writer publishes by the word, which a reader without a window can't follow");
-    if (result < 0)
+    if (result == 0)
+        result = learn_size(reader, needed_bytes(reader, published.next_index));
+    if (result != 0)
         return result;
-    if (result == 0 && published.next_index >= state->next_index)
+    word->followed = needed_bytes(reader, published.next_index) <= reader->file_bytes;
+    if (word->followed && published.next_index >= state->next_index)
         *state = published;
-    *ret_word = word;
     return 0;
 }
 
@@ -115,16 +124,16 @@ static int look(const struct cellar_reader *reader, struct cellar_seen *seen, st
     return result;
 }
 
-/* Takes the state that its pair says now, or the word. See cellar_reader_refresh. */
-static int move_on(struct cellar_reader *reader, bool words)
+/* Takes the state that its pair says now, or the word, which is followed where word says so. See
+ * cellar_reader_refresh. -EAGAIN: look again. */
+static int move_on(struct cellar_reader *reader, struct cellar_word word)
 {
     struct cellar_seen seen = reader->seen;
     enum cellar_key_verdict verdict;
-    struct cellar_word word = {.followed = false};
     struct cellar_state state;
     int result;
 
-    if (words || reader->word.followed)
+    if (word.followed || reader->word.followed)
         seen.any = false; /* the state is wanted, also where the slots are the same */
     result = look(reader, &seen, &state, &verdict);
     if (result == CELLAR_ECORRUPT)
@@ -133,8 +142,8 @@ static int move_on(struct cellar_reader *reader, bool words)
             "found two broken %s-sync slots, expected one whose hash holds", reader->has_key ? "process" : "disk");
     if (result == CELLAR_NONE)
         reader->seen = seen; /* the same state, perhaps in the other slot */
-    if (result == 0 && words)
-        result = take_word(reader, &word, &state);
+    if (result == 0 && word.followed)
+        result = end_look(reader, &word, &state);
     if (result != 0)
         return result;
     result = check_reach(reader, &state);
@@ -182,10 +191,18 @@ static int follow_word(struct cellar_reader *reader)
 
 static int refresh(struct cellar_reader *reader)
 {
-    uint32_t flags = 0;
-    int error = check_retired(reader, &flags);
+    int result = -EAGAIN;
 
-    return error != 0 ? error : move_on(reader, reader->has_key && (flags & CELLAR_FLAG_WORD) != 0);
+    for (int look = 0; look < WORD_LOOKS_MAX && result == -EAGAIN; look++) {
+        struct cellar_word word;
+
+        result = begin_look(reader, &word);
+        if (result != 0)
+            break;
+        word.followed = word.followed && reader->has_key;
+        result = move_on(reader, word);
+    }
+    return result;
 }
 
 int cellar_reader_refresh(struct cellar_reader *reader)
@@ -264,8 +281,8 @@ static int check_name(struct cellar_reader *reader)
 
 static int check(struct cellar_reader *reader)
 {
+    struct cellar_word word;
     uint64_t file_bytes;
-    uint32_t flags;
     int error;
 
     if (cellar_forked(reader->fork_page))
@@ -278,7 +295,7 @@ static int check(struct cellar_reader *reader)
                                "found the end of the file, expected cells up to next index %" PRIu32
                                ": the file was cut",
                                reader->state.next_index);
-    error = check_retired(reader, &flags);
+    error = begin_look(reader, &word);
     return error == 0 && reader->real_path != NULL ? check_name(reader) : error;
 }
 
@@ -333,8 +350,8 @@ static int new_reader(const char *path, enum cellar_device_choice choice, struct
 /* The reader stands at the disk-sync state, and with a key at the process-sync one. */
 static int settle(struct cellar_reader *reader, const struct cellar_reader_options *options)
 {
-    uint32_t flags;
-    int error = check_retired(reader, &flags);
+    struct cellar_word word;
+    int error = begin_look(reader, &word);
 
     /* A mark on the file that the path names is of an old truncate of another name: this is the store that is meant. */
     if (error == CELLAR_ERETIRED &&
@@ -343,7 +360,7 @@ static int settle(struct cellar_reader *reader, const struct cellar_reader_optio
         error = 0;
     }
     if (error == 0)
-        error = move_on(reader, false);
+        error = move_on(reader, (struct cellar_word){.followed = false});
     if (error == 0 && options->key != NULL)
         error = cellar_reader_enable_process_sync(reader, options->key);
     if (error == 0 && options->key != NULL)

@@ -48,29 +48,33 @@ int cellar_header_switch_words(struct cellar_header *header, bool wanted)
     return error;
 }
 
-int cellar_header_find_word(const struct cellar_header *header, struct cellar_word *ret_word,
-                            struct cellar_state *ret_state)
+int cellar_header_begin_look(const struct cellar_header *header, uint32_t *ret_flags, struct cellar_word *ret_word)
 {
-    struct cellar_word word = {.followed = true};
+    struct cellar_word word = {.followed = false};
     uint32_t flags;
     int error;
 
-    if (header->window == NULL) { /* eight bytes may be read in two pieces there */
-        error = cellar_header_flags(header, &flags);
-        if (error == 0)
-            error = (flags & CELLAR_FLAG_WORD) != 0 ? -ENOTSUP : CELLAR_NONE;
-        return error;
-    }
-    word.epoch = cellar_word_load(header->window + CELLAR_AT_EPOCH);
+    if (header->window != NULL)
+        word.epoch = cellar_word_load(header->window + CELLAR_AT_EPOCH);
     error = cellar_header_flags(header, &flags);
     if (error != 0)
         return error;
-    if ((flags & CELLAR_FLAG_WORD) == 0)
-        return CELLAR_NONE;
-    word.word = cellar_word_load(header->window + CELLAR_AT_WORD);
-    if (cellar_word_load(header->window + CELLAR_AT_EPOCH) != word.epoch)
-        return -EAGAIN;
+    word.followed = (flags & CELLAR_FLAG_WORD) != 0;
+    *ret_flags = flags;
     *ret_word = word;
-    *ret_state = cellar_word_state(word.word);
+    return 0;
+}
+
+int cellar_header_end_look(const struct cellar_header *header, struct cellar_word *word, struct cellar_state *ret_state)
+{
+    uint64_t now;
+
+    if (header->window == NULL)
+        return -ENOTSUP;
+    now = cellar_word_load(header->window + CELLAR_AT_WORD);
+    if (cellar_word_load(header->window + CELLAR_AT_EPOCH) != word->epoch)
+        return -EAGAIN;
+    word->word = now;
+    *ret_state = cellar_word_state(now);
     return 0;
 }

@@ -15,9 +15,12 @@
  *     replaced; the writer closed. Each ends with another epoch. A reader loads the word, then the epoch, both with
  *     acquire: if it finds a word of a new writer it finds that one's epoch, or a later one, because the epoch is
  *     stored before.
- *   - a reader learns the epoch while that changes: it takes WORD and the epoch as a pair only where the epoch is the
- *     same before and after. WORD is cleared before the epoch changes and set after: a reader that found both old
- *     looks again, one that found WORD set with a new epoch found a word that is stored to.
+ *   - a reader looks at flags, slots and word while a writer closes, dies and is followed by another, or truncates: it
+ *     reads the epoch before them all and goes by the word only where it is the same after. So RETIRED, whose key the
+ *     slots have, and the word are of one epoch, or what has changed since changes the epoch, too, and the reader looks
+ *     again: now, or when it looks at the word. WORD is cleared before the epoch changes and set after: whoever finds
+ *     WORD set with a new epoch found a word that is stored to. Whoever finds it clear reads the slots after that, and
+ *     they say what the last word said.
  *   - a writer dies between clearing WORD and changing the epoch: a file whose epoch is not 0 gets another one at
  *     every opening.
  *   - the power fails: the word on the disk may be older or newer than the slots there, or of another time than the
@@ -58,11 +61,15 @@ struct cellar_word {
 };
 
 /*
- * Learns whether there is a word to follow. 0: *ret_word, and *ret_state, at least as new as the slots that were seen
- * before. CELLAR_NONE: there is none. -EAGAIN: that changes just now. Errors of the device.
+ * A reader looks at everything: begin_look, the slots, end_look. begin: the flags, and in *ret_word whether they say
+ * that there is a word to follow, with the epoch from before them. Errors of the device.
  */
-int cellar_header_find_word(const struct cellar_header *header, struct cellar_word *ret_word,
-                            struct cellar_state *ret_state);
+int cellar_header_begin_look(const struct cellar_header *header, uint32_t *ret_flags, struct cellar_word *ret_word);
+
+/* Where the word is to be followed. 0: *ret_state is the word's, at least as new as the slots. -EAGAIN: the epoch is
+ * another one, flags and slots may be of before. -ENOTSUP: without a window eight bytes may be read in two pieces. */
+int cellar_header_end_look(const struct cellar_header *header, struct cellar_word *word,
+                           struct cellar_state *ret_state);
 
 static inline struct cellar_state cellar_word_state(uint64_t word)
 {
