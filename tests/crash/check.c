@@ -3,6 +3,8 @@
 #include "trace.h"
 #include "world.h"
 
+#include "cell/record.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -85,6 +87,34 @@ void check_cells(struct run *run, const struct model *model, const struct cellar
         fail(run, "the root's value is not whole", error, state.root_index);
 }
 
+/* What a writer takes for the disk-sync state: by another mount of the file it may know of a record that a reader does
+ * not go by. */
+static bool find_writers_state(struct run *run, const struct model *model, struct cellar_device *device,
+                               struct state *disk)
+{
+    unsigned char header[CELLAR_HEADER_BYTES];
+    struct cellar_evidence evidence;
+    struct cellar_pick pick;
+    struct state state;
+    uint64_t size_bytes;
+
+    if (cellar_device_size(device, &size_bytes) != 0 || cellar_device_read(device, header, sizeof header, 0) != 0 ||
+        cellar_evidence_gather(device, header, model->bytes_per_cell, size_bytes / model->bytes_per_cell, false,
+                               &evidence) != 0 ||
+        cellar_pick_disk(&evidence, &pick, NULL) != 0)
+        return true; /* opening says what is wrong */
+    run->recorded += pick.record >= 0;
+    state = (struct state){pick.disk.next_index, pick.disk.root_index};
+    if (state_equal(state, *disk))
+        return true;
+    if (state.next_index < disk->next_index || !model_may_be_durable(model, state)) {
+        fail(run, "a record says what was never flushed", 0, state.next_index);
+        return false;
+    }
+    *disk = state;
+    return true;
+}
+
 bool check_reader(struct run *run, const struct model *model, struct cellar_device *device, struct state *ret_disk)
 {
     struct cellar_reader_options options = {.cache_bytes = 1, .device = run->mode->choice};
@@ -108,6 +138,7 @@ bool check_reader(struct run *run, const struct model *model, struct cellar_devi
     else
         check_cells(run, model, &snapshot, model_promised(model, state));
     cellar_reader_close(reader);
+    fine = fine && find_writers_state(run, model, device, &state);
     *ret_disk = state;
     return fine;
 }

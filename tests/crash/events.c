@@ -12,6 +12,8 @@ enum {
     SAMPLES = 96,          /* where blocks are too many */
     SAMPLES_EVENT = 2,     /* after a store */
     SECOND_EVERY = 24,
+    MOUNT_EVERY = 8,
+    OTHER_MOUNT = 2, /* in the lower half of an incarnation */
 };
 
 /* True where this crash, or one of so many such, is worth a world that goes on after it. */
@@ -100,10 +102,18 @@ void world_lose_power(struct world *world, uint32_t samples)
     world->quiet = quiet;
 }
 
+/* The next process has the file by another mount, on the same boot: the caches are the same, and it can't know. */
+static void mount_again(struct world_file *file)
+{
+    file->disk.incarnation ^= OTHER_MOUNT;
+    file->model.bound = false;
+}
+
 static void die(struct world *world, uint32_t second_every)
 {
     int current = world->folder != NULL ? world->folder->now[FOLDER_STORE] : world->current;
-    const struct world_file *file;
+    struct world_file *file;
+    bool moves, bound;
     uint64_t size_bytes;
     struct state disk;
 
@@ -111,10 +121,16 @@ static void die(struct world *world, uint32_t second_every)
         return;
     file = &world->files[current];
     size_bytes = simdisk_size(&file->disk);
-    world->run->deaths++;
+    moves = ++world->run->deaths % (second_every == 1 ? 2 : MOUNT_EVERY) == 0 && file->disk.kind.has_incarnation;
+    bound = file->model.bound;
+    if (moves)
+        mount_again(file);
     memcpy(world->image, file->disk.view, size_bytes);
     if (check_image(world, file, world->image, size_bytes, true, &disk) && draw_second(world, second_every))
         second_from_death(world);
+    if (moves)
+        file->disk.incarnation ^= OTHER_MOUNT;
+    file->model.bound = bound;
 }
 
 void world_die(struct world *world)

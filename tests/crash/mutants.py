@@ -26,8 +26,11 @@ BIND = ("    if (error == 0 && header->incarnation != 0)\n"
         "sizeof(uint64_t));\n")
 BEGIN_SYNC = "    int error = cellar_header_begin_sync(header);\n\n    if (error == 0)\n"
 BEGIN_NONE = "    int error = 0;\n\n    if (error == 0)\n"
-CELLS = "    error = cellar_cells_commit(&writer->ground->cells);\n    if (error == 0)\n        error = "
-PUBLISH = "cellar_header_publish(&writer->ground->header, &state, &writer->key);\n"
+CELLS = "    error = cellar_cells_commit(&writer->ground->cells);\n"
+PUBLISH = "    error = cellar_header_publish(&writer->ground->header, &state, &writer->key);\n"
+
+CHECKED_BARRIER = ("    if (error == 0)\n"
+                   "        error = cellar_header_barrier(header, (uint64_t)state->next_index * bytes_per_cell);\n")
 
 # name, the mode that must find it (and the seed to begin with), file, the piece, what it becomes
 MUTANTS = (
@@ -37,7 +40,7 @@ MUTANTS = (
      "cellar_header_barrier(header, offset_of(writer, state->next_index))",
      "cellar_header_barrier(header, CELLAR_HEADER_BYTES)"),
     ("first barrier skipped without new cells", "window", "src/writer.c",
-     "(state->next_index > writer->synced_next || header->disk_pending)", "state->next_index > writer->synced_next"),
+     "(state->next_index > writer->synced_next || header->disk_pending)", "(state->next_index > writer->synced_next)"),
     ("first barrier without the last cell", "window", "src/writer.c",
      "cellar_header_barrier(header, offset_of(writer, state->next_index))",
      "cellar_header_barrier(header, offset_of(writer, state->next_index - 1))"),
@@ -53,17 +56,17 @@ MUTANTS = (
     ("disk slots the other way round", "window", "src/cell/header.c",
      PERSIST_DURABLE, PERSIST_DURABLE.replace("DISK_1", "DISK_2")),
     ("second disk slot skipped", "window", "src/cell/header.c",
-     "    return cellar_header_repair(header, CELLAR_DISK_2, slot);", "    return 0;"),
+     "    error = cellar_header_repair(header, CELLAR_DISK_2, slot);\n", ""),
     ("second disk slot not known to be pending", "window:6", "src/cell/header.c",
-     "    header->disk_pending = true;\n    return cellar_header_repair", "    return cellar_header_repair"),
+     "    header->disk_pending = true;\n    header->disk = *state;\n    error =",
+     "    header->disk = *state;\n    error ="),
     ("first process slot skipped", "window", "src/cell/header.c", P1, "    error = 0;\n"),
     ("second process slot skipped", "window", "src/cell/header.c",
      "        error = store_slot(header, CELLAR_PROCESS_2, slot);", "        error = 0;"),
     ("binding before the slot", "window", "src/cell/header.c", P1 + BIND, "    error = 0;\n" + BIND + P1),
     ("binding skipped", "window", "src/cell/header.c", BIND, ""),
     ("published before the cells are written", "writes", "src/writer.c",
-     CELLS + PUBLISH, CELLS.replace("error = cellar_cells_commit(&writer->ground->cells)", "error = " + PUBLISH[:-2])
-     + "cellar_cells_commit(&writer->ground->cells);\n"),
+     CELLS, PUBLISH + "    if (error == 0)\n    " + CELLS),
     ("result of a sync ignored", "failing", "src/cell/header.c",
      "    int error = cellar_device_sync(header->device, 0, end_bytes);\n",
      "    int error = 0 * cellar_device_sync(header->device, 0, end_bytes);\n"),
@@ -89,7 +92,7 @@ MUTANTS = (
     ("binding not voided", "window", "src/writer_recover.c", VOID, ""),
     ("binding left to the slot that is mended", "window:10", "src/writer_recover.c", REBIND, ""),
     ("no barrier before a slot is raised", "window-unmarked:2", "src/writer_recover.c",
-     "    if (evidence->slots[other].valid && !pick->fresh &&", "    if (false && evidence->slots[other].valid &&"),
+     "    return evidence->slots[other].valid &&", "    return false && evidence->slots[other].valid &&"),
     ("no barrier where both slots will be raised", "window-unmarked:2", "src/writer_recover.c",
      "((pick->repair & (1u << other)) != 0 || stale_in_force)", "(pick->repair & (1u << other)) != 0"),
     ("the slot in force raised at once", "window-unmarked", "src/writer_recover.c",
@@ -130,10 +133,38 @@ MUTANTS = (
      "    int error = 0;\n\n    if (to_bytes > file->covered_bytes) {",
      "    int error = cellar_device_size(store, &to_bytes);\n\n    if (to_bytes > file->covered_bytes) {"),
     ("sums: made before the flush is durable", "sums", "src/writer.c",
-     "        error = cellar_header_persist(header, state);",
-     "        cellar_writer_sums_extend(writer, state->next_index), error = cellar_header_persist(header, state);"),
+     "cellar_header_persist(header, state) : error;",
+     "(cellar_writer_sums_extend(writer, state->next_index), cellar_header_persist(header, state)) : error;"),
     ("sums: the identity of before kept by truncate", "sums", "src/writer_truncate.c",
      "identity != 0 ? cellar_sum_make_identity(&writer->sums_identity) : 0", "0"),
+    ("record: both in one place", "window", "src/cell/header_record.c",
+     "    header->record_place = 1 - header->record_place;\n", ""),
+    ("record: hash of half the cells", "window", "src/cell/record.c",
+     "CELLAR_RECORD_AT_HASH), cells, length_bytes);", "CELLAR_RECORD_AT_HASH), cells, length_bytes / 2);"),
+    ("record: barrier dropped", "window", "src/cell/header_record.c", CHECKED_BARRIER, ""),
+    ("record: barrier of the header alone", "window", "src/cell/header_record.c",
+     "cellar_header_barrier(header, (uint64_t)state->next_index * bytes_per_cell)",
+     "cellar_header_barrier(header, CELLAR_HEADER_BYTES)"),
+    ("record: slots before the barrier", "window", "src/cell/header_record.c", CHECKED_BARRIER,
+     "    if (error == 0)\n        error = store_slots(header, state);\n" + CHECKED_BARRIER),
+    ("record: not said by the flag", "window", "src/cell/header_record.c",
+     "cellar_header_change_flags(header, CELLAR_FLAG_CHECKED, 0)", "0"),
+    ("record: of no larger next", "window", "src/cell/header_record.c",
+     "next_index > header->disk.next_index &&", "next_index >= header->disk.next_index &&"),
+    ("record: over slots of the same next", "window", "src/cell/header_pick.c",
+     "record->state.next_index > next_index", "record->state.next_index >= next_index"),
+    ("record: not the larger of two", "window", "src/cell/header_pick.c",
+     "            next_index = record->state.next_index;\n", ""),
+    ("record: taken though its hash is wrong", "window", "src/cell/record.c", "*ret_holds = hash == record->hash;",
+     "*ret_holds = true;"),
+    ("record: by a writer that rests on another's", "window", "src/cell/header_record.c",
+     "header->checked && header->record_ready && ", "header->checked && "),
+    ("record: cells of an unknown sync not written again", "failing-large", "src/cell/header_pick.c",
+     "pick->whole || (pick->record >= 0 && !pick->fresh)", "pick->whole"),
+    ("record: left by close", "window", "src/writer.c",
+     "    error = cellar_header_end_records(&writer->ground->header);", "    error = 0;"),
+    ("record: dropped by close before the slots are durable", "window", "src/cell/header_record.c",
+     "    error = cellar_header_settle(header);", "    error = 0;"),
     ("folder not synced", "path", "src/device/file_name.c",
      "        error = sync_folder(folder);", "        error = 0;"),
 )

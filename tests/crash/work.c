@@ -3,6 +3,8 @@
 #include "trace.h"
 #include "world.h"
 
+#include "format/format.h"
+
 #include <inttypes.h>
 
 #include <errno.h>
@@ -306,6 +308,23 @@ static void reopen(struct world *world)
     world_open(world, true);
 }
 
+/* Who knows nothing of records finds the last state, durable, in the slots of a store that was closed. */
+static void expect_closed(struct world *world)
+{
+    const unsigned char *durable = disk_of(world)->durable;
+    struct cellar_slot slots[2];
+    int which;
+
+    for (int i = 0; i < 2; i++)
+        slots[i] = cellar_slot_decode(durable + cellar_slot_offset((enum cellar_slot_name)((int)CELLAR_DISK_1 + i)));
+    which = cellar_slot_pick(&slots[0], &slots[1]);
+    if (which < 0 || slots[which].state.next_index != model_of(world)->flushed.next_index ||
+        slots[which].state.root_index != model_of(world)->flushed.root_index)
+        fail(world->run, "close leaves another state in the slots", 0, which < 0 ? 0 : slots[which].state.next_index);
+    if ((cellar_extension_decode(disk_of(world)->view).flags & CELLAR_FLAG_CHECKED) != 0)
+        fail(world->run, "close leaves records", 0, 0);
+}
+
 static void close_and_open(struct world *world)
 {
     struct model *model = model_of(world);
@@ -316,8 +335,10 @@ static void close_and_open(struct world *world)
     model_add_maybe(model, model->committing);
     error = cellar_writer_close(world->writer);
     world->writer = NULL;
-    if (expect(world, error))
+    if (expect(world, error)) {
         flushed(world);
+        expect_closed(world);
+    }
     world_lose_power(world, 0);
     world_open(world, true);
 }

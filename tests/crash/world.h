@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MAYBE_MAX = 8, VALUES_MAX = 16, FILES_MAX = 12, DEPTH_MAX = 3 };
+enum { MAYBE_MAX = 32, VALUES_MAX = 16, FILES_MAX = 12, DEPTH_MAX = 3 };
 
 struct state {
     uint32_t next_index, root_index;
@@ -73,6 +73,7 @@ struct run {
     bool can_exchange;         /* the file system exchanges names */
     bool folder_syncs_nothing; /* a lie, to see that the test notices it */
     uint64_t images, deaths, failures;
+    uint64_t recorded; /* images whose disk-sync state was in a record alone */
     const char *doing;
     bool quiet;
 };
@@ -151,7 +152,7 @@ struct cellar_key world_new_key(struct run *run);
 /* The cells below state's next index, and the value that its root names. */
 void check_cells(struct run *run, const struct model *model, const struct cellar_snapshot *snapshot,
                  struct state state);
-/* What a reader of the disk-sync state finds on a device. */
+/* What a reader of the disk-sync state finds on a device; *ret_disk: what a writer does. */
 bool check_reader(struct run *run, const struct model *model, struct cellar_device *device, struct state *ret_disk);
 
 /* Opens an image for read and for write, and changes its bytes. False: it was not as it must be. */
