@@ -5,6 +5,7 @@
  */
 #include "fuzz_open.h"
 
+#include "cell/record.h"
 #include "format/format.h"
 
 #include <string.h>
@@ -114,9 +115,36 @@ static void change_extension(struct dice *dice, uint8_t *bytes)
     }
 }
 
-/* Makes hashes hold, but for one of a pair now and then. */
-static void mend_hashes(struct dice *dice, uint8_t *bytes)
+/* The numbers of a record of a checked flush. */
+static void change_record(struct dice *dice, uint8_t *bytes, size_t length_bytes)
 {
+    struct cellar_record record = {.from_index = some_index(dice, bytes, length_bytes),
+                                   .state = {.next_index = some_index(dice, bytes, length_bytes),
+                                             .root_index = some_index(dice, bytes, length_bytes)}};
+
+    cellar_record_encode(&record, bytes + cellar_record_offset((int)roll(dice, CELLAR_RECORD_COUNT)));
+    bytes[CELLAR_AT_FLAGS] |= CELLAR_FLAG_CHECKED;
+}
+
+/* The hash of a record whose cells are there. */
+static void mend_record(uint8_t *bytes, size_t length_bytes, int place)
+{
+    uint32_t bytes_per_cell = cell_bytes_of(bytes);
+    struct cellar_record record = cellar_record_decode(bytes + cellar_record_offset(place));
+    uint64_t from = (uint64_t)record.from_index * bytes_per_cell;
+    uint64_t end = (uint64_t)record.state.next_index * bytes_per_cell;
+
+    if (from < CELLAR_HEADER_BYTES || from >= end || end > length_bytes)
+        return;
+    record.hash = cellar_record_hash(&record, bytes + from, (size_t)(end - from));
+    cellar_record_encode(&record, bytes + cellar_record_offset(place));
+}
+
+/* Makes hashes hold, but for one of a pair now and then. */
+static void mend_hashes(struct dice *dice, uint8_t *bytes, size_t length_bytes)
+{
+    for (int place = 0; place < CELLAR_RECORD_COUNT; place++)
+        mend_record(bytes, length_bytes, place);
     for (int i = 0; i < CELLAR_SLOT_COUNT; i++) {
         uint8_t *slot = bytes + cellar_slot_offset((enum cellar_slot_name)i);
         struct cellar_state state = cellar_slot_state(slot);
@@ -147,7 +175,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t length_bytes, size_t capac
 
     if (length_bytes < CELLAR_HEADER_BYTES)
         return LLVMFuzzerMutate(bytes, length_bytes, capacity_bytes);
-    switch (roll(&dice, 14)) {
+    switch (roll(&dice, 15)) {
     case 0:
     case 1:
     case 2:
@@ -166,6 +194,9 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t length_bytes, size_t capac
     case 7: /* the head chooses what is done with the rest */
         bytes[roll(&dice, 8)] = (uint8_t)roll(&dice, 256);
         break;
+    case 9:
+        change_record(&dice, bytes, length_bytes);
+        break;
     case 8: /* the header alone: it is a small part of most files */
         LLVMFuzzerMutate(bytes, CELLAR_HEADER_BYTES, CELLAR_HEADER_BYTES);
         break;
@@ -174,7 +205,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t length_bytes, size_t capac
     }
     if (length_bytes >= CELLAR_HEADER_BYTES && roll(&dice, 2) == 0) {
         length_bytes = mend_length(bytes, length_bytes);
-        mend_hashes(&dice, bytes);
+        mend_hashes(&dice, bytes, length_bytes);
     }
     return length_bytes;
 }
