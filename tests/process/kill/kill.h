@@ -34,7 +34,8 @@ struct kill_board {
     atomic_uint last_id;      /* of commits */
     atomic_uint step;         /* enum kill_step */
     atomic_bool stop;         /* for the readers */
-    atomic_ullong appended_cells, commits, verified, snapshots, opens, summed_bytes; /* since the program began */
+    /* Since the program began. Words: commits by the word, and snapshots that were found by it. */
+    atomic_ullong appended_cells, commits, verified, snapshots, opens, summed_bytes, word_commits, word_snapshots;
     uint32_t known_next; /* the writers' struct sealed_memory */
     uint32_t ids[KILL_MAX_INDEX];
 };

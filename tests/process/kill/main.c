@@ -4,9 +4,9 @@
  * --minutes as many as there is time for. The last line says what was done.
  *
  * A writer dies by SIGKILL from its parent after a random time, in whatever it is doing: open, append, commit, flush,
- * truncate, close; or, on a mapped file, by its own hand between two stores into the header. Each store is used for
- * some hundred kills. Every third has checksums, which are compared with the store after each kill. Times are real, so
- * a seed names the plan, not the moments.
+ * truncate, close; or, on a mapped file, by its own hand between two stores into the header. Every third publishes by
+ * the word, where it can. Each store is used for some hundred kills. Every third has checksums, which are compared with
+ * the store after each kill. Times are real, so a seed names the plan, not the moments.
  */
 #include "kill.h"
 
@@ -51,9 +51,10 @@ static void report(void)
     for (int step = 0; step < KILL_STEP_COUNT; step++)
         printf(" %s %llu", names[step], kills_at[step]);
     printf(
-        "\nkills %llu, stores %llu, commits made %llu, commits verified %llu, snapshots verified %llu, MB summed %llu, "
-        "failures %u\n",
-        kills, stores, atomic_load(&board->commits), atomic_load(&board->verified), atomic_load(&board->snapshots),
+        "\nkills %llu, stores %llu, commits made %llu (by word %llu), commits verified %llu, snapshots verified %llu "
+        "(by word %llu), MB summed %llu, failures %u\n",
+        kills, stores, atomic_load(&board->commits), atomic_load(&board->word_commits), atomic_load(&board->verified),
+        atomic_load(&board->snapshots), atomic_load(&board->word_snapshots),
         atomic_load(&board->summed_bytes) / 1000000, failures);
 }
 

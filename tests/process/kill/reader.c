@@ -16,7 +16,8 @@ struct looking {
     struct sealed_memory memory;
     struct cellar_snapshot old; /* of this handle, from some time ago */
     unsigned generation;        /* the board's, of the file that is open; odd: not known */
-    uint64_t seed, snapshots;
+    bool follows;               /* this handle has a key */
+    uint64_t seed, snapshots, word_snapshots;
 };
 
 static void nap(long microseconds)
@@ -24,11 +25,6 @@ static void nap(long microseconds)
     struct timespec time = {.tv_nsec = microseconds * 1000};
 
     nanosleep(&time, NULL);
-}
-
-static bool follows(const struct looking *looking)
-{
-    return looking->kind != KILL_DURABLE;
 }
 
 static struct cellar_reader_options options_of(const struct looking *looking)
@@ -46,17 +42,24 @@ static struct cellar_reader_options options_of(const struct looking *looking)
     return options;
 }
 
-/* Opens with the key that the writer has just now: the other ones are refused. */
+/* Opens with the key that the writer has just now: the other ones are refused. Without one where the writer publishes
+ * by the word, and this reader has no window. */
 static int open_with_some_key(struct looking *looking)
 {
     struct cellar_reader_options options = options_of(looking);
     int error = CELLAR_EBADKEY;
 
+    looking->follows = looking->kind != KILL_DURABLE;
+
     for (uint64_t attempt = 0; error == CELLAR_EBADKEY && attempt < OPEN_ATTEMPTS_MAX; attempt++) {
         struct cellar_key key = kill_key(attempt);
 
-        options.key = follows(looking) ? &key : NULL;
+        options.key = looking->follows ? &key : NULL;
         error = cellar_reader_open(looking->plan->f->path, &options, &looking->reader);
+        if (error == -ENOTSUP && looking->follows && options.device != CELLAR_DEVICE_MAPPED) {
+            looking->follows = false;
+            error = CELLAR_EBADKEY;
+        }
     }
     return error;
 }
@@ -102,7 +105,7 @@ static int refresh(struct looking *looking, int *ret_result)
     struct kill_board *board = looking->plan->board;
     unsigned generation = atomic_load(&board->generation);
     uint32_t least =
-        follows(looking) ? (uint32_t)atomic_load(&board->done) : (uint32_t)atomic_load(&board->flushed_next);
+        looking->follows ? (uint32_t)atomic_load(&board->done) : (uint32_t)atomic_load(&board->flushed_next);
     int result = cellar_reader_refresh(looking->reader);
 
     *ret_result = result;
@@ -126,12 +129,18 @@ static int look(struct looking *looking)
         close_handle(looking);
         return line == 0 ? open_handle(looking) : line;
     }
+    if (result == -ENOTSUP && looking->follows && options_of(looking).device != CELLAR_DEVICE_MAPPED)
+        return 0; /* a writer by the word: it stays where it is */
     if (result < 0)
         return result;
     snapshot = cellar_reader_snapshot(looking->reader);
     SUPPORT_CHILD_NEEDS(snapshot.next_index >= before);
     if (result == 0) {
+        struct cellar_info info;
+
+        cellar_reader_info(looking->reader, &info);
         looking->snapshots++;
+        looking->word_snapshots += info.publish == CELLAR_PUBLISH_WORD;
         line = sealed_check(&snapshot, &looking->memory, NULL);
     }
     return line;
@@ -168,6 +177,7 @@ int kill_read(const struct kill_plan *plan, enum kill_reader kind, uint64_t seed
     while (line == 0 && !atomic_load(&plan->board->stop))
         line = read_on(&looking);
     atomic_fetch_add(&plan->board->snapshots, looking.snapshots);
+    atomic_fetch_add(&plan->board->word_snapshots, looking.word_snapshots);
     free(looking.memory.ids);
     return line;
 }

@@ -3,6 +3,7 @@
 
 #include "cell/header_store.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -172,6 +173,14 @@ static int flusher_stop(struct flusher *flusher)
     return 0;
 }
 
+static bool publishes_by_word(const struct cellar_writer *writer)
+{
+    struct cellar_info info;
+
+    cellar_writer_info(writer, &info);
+    return info.publish == CELLAR_PUBLISH_WORD;
+}
+
 /* Commits, or flushes, what the writer stands at. */
 static int publish(const struct kill_plan *plan, struct cellar_writer *writer, bool flushes)
 {
@@ -189,6 +198,8 @@ static int publish(const struct kill_plan *plan, struct cellar_writer *writer, b
         raise_flushed(board, (uint32_t)state);
     atomic_store(&board->step, KILL_APPEND);
     atomic_fetch_add(&board->commits, 1);
+    if (publishes_by_word(writer))
+        atomic_fetch_add(&board->word_commits, 1);
     return 0;
 }
 
@@ -263,11 +274,26 @@ static int end(const struct kill_plan *plan, struct cellar_writer *writer, uint6
     return error;
 }
 
+/* With any key; but who publishes by the word is refused with that of the last writer, and takes the next one. */
+static int open_writer(const struct kill_plan *plan, uint64_t *seed, struct cellar_writer **ret_writer)
+{
+    uint64_t number = support_random(seed) % KILL_KEYS;
+    bool words = !plan->compat && support_random_below(seed, 3) == 0;
+    int result = -EINVAL;
+
+    for (int i = 0; result == -EINVAL && i < KILL_KEYS; i++) {
+        struct cellar_key key = kill_key(number + (uint64_t)i);
+        struct cellar_writer_options options = kill_options(plan, &key);
+
+        options.publish = words ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS;
+        result = cellar_writer_open(plan->f->path, &options, ret_writer);
+    }
+    return result;
+}
+
 /* From open to close. */
 static int write_once(const struct kill_plan *plan, uint64_t *seed)
 {
-    struct cellar_key key = kill_key(support_random(seed));
-    struct cellar_writer_options options = kill_options(plan, &key);
     struct cellar_writer *writer = NULL;
     struct flusher flusher = {.board = plan->board};
     uint64_t works = 1 + support_random_below(seed, support_random_below(seed, 2) == 0 ? 20 : 400);
@@ -275,7 +301,7 @@ static int write_once(const struct kill_plan *plan, uint64_t *seed)
     int result, stopped;
 
     atomic_store(&plan->board->step, KILL_OPEN);
-    result = cellar_writer_open(plan->f->path, &options, &writer);
+    result = open_writer(plan, seed, &writer);
     if (result != 0)
         return result;
     result = kill_check_found(plan, writer);
