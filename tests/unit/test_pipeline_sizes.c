@@ -89,6 +89,44 @@ static void test_one_page_is_kept(void **state)
     stage_close(&stage);
 }
 
+struct cut {
+    struct stage *stage;
+    bool loaded; /* what is left of the page */
+};
+
+/* Others make it as long as it was, once the short page has been loaded. */
+static void grow_again(void *user, enum fault_call call, uint64_t offset, uint64_t length_bytes)
+{
+    struct cut *cut = user;
+
+    (void)offset;
+    if (cut->loaded)
+        assert_done(cellar_device_grow(cut->stage->fault.inner, PAGE, PAGE));
+    cut->loaded = cut->loaded || (call == FAULT_READ && length_bytes == PAGE / 4);
+}
+
+/* A page of which the device has less than is to be overwritten can't be kept. */
+static void test_a_page_that_is_cut_is_not_kept(void **state)
+{
+    struct cellar_pipeline_options options = {.cache.old_pages = 1};
+    struct stage stage = {0};
+    struct cut cut = {.stage = &stage};
+    struct cellar_cache *snapshot;
+
+    (void)state;
+    stage_open(&stage, PAGE, &options);
+    snapshot = take_snapshot(&stage);
+    assert_done(put(&stage, 0, PAGE / 2, 1));
+    stage.fault.before = grow_again;
+    stage.fault.before_user = &cut;
+    assert_done(cellar_device_trim(stage.fault.inner, PAGE / 4));
+    assert_result(cellar_pipeline_commit(stage.pipeline), CELLAR_EBOUNDS);
+    assert_true(cut.loaded);
+    assert_int_equal(count_writes(&stage), 0);
+    cellar_cache_close(snapshot);
+    stage_close(&stage);
+}
+
 /* A commit of nothing makes no version, also where no version has anything yet. */
 static void test_commits_of_nothing(void **state)
 {
@@ -117,9 +155,8 @@ static void test_commits_of_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes_of_an_eager_write),
-        cmocka_unit_test(test_frames_that_are_shared),
-        cmocka_unit_test(test_one_page_is_kept),
+        cmocka_unit_test(test_bytes_of_an_eager_write), cmocka_unit_test(test_frames_that_are_shared),
+        cmocka_unit_test(test_one_page_is_kept),        cmocka_unit_test(test_a_page_that_is_cut_is_not_kept),
         cmocka_unit_test(test_commits_of_nothing),
     };
 
