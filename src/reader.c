@@ -214,6 +214,10 @@ int cellar_reader_refresh(struct cellar_reader *reader)
 
         if (CELLAR_LIKELY(result != CELLAR_ERETIRED))
             return result;
+    } else if (reader->ground.window != NULL && !reader->retired_before &&
+               cellar_header_is_quiet(&reader->ground.header, pair_of(reader), &reader->seen,
+                                      CELLAR_FLAG_RETIRED | CELLAR_FLAG_WORD)) {
+        return CELLAR_NONE;
     }
     return note(reader, refresh(reader));
 }
