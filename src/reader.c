@@ -107,18 +107,16 @@ static int end_look(struct cellar_reader *reader, struct cellar_word *word, stru
 }
 
 /* What its pair says now: cellar_header_look. After a power loss the disk-sync pair may say less than a record. */
-static int look(const struct cellar_reader *reader, struct cellar_seen *seen, struct cellar_state *ret_state,
-                enum cellar_key_verdict *ret_verdict)
+static int look(const struct cellar_reader *reader, struct cellar_seen *seen, struct cellar_state *ret_state)
 {
-    int result = cellar_header_look(&reader->ground.header, pair_of(reader), reader->has_key ? &reader->key : NULL,
-                                    seen, ret_state, ret_verdict);
+    enum cellar_key_verdict verdict;
+    int result = cellar_header_look(&reader->ground.header, pair_of(reader), NULL, seen, ret_state, &verdict);
 
     if (reader->has_key || reader->recorded.next_index == 0)
         return result;
     if (result == CELLAR_ECORRUPT ||
         (result == 0 && reader->recorded_over && ret_state->next_index < reader->recorded.next_index)) {
         *ret_state = reader->recorded;
-        *ret_verdict = CELLAR_KEY_UNKNOWN;
         return 0;
     }
     return result;
@@ -129,13 +127,12 @@ static int look(const struct cellar_reader *reader, struct cellar_seen *seen, st
 static int move_on(struct cellar_reader *reader, struct cellar_word word)
 {
     struct cellar_seen seen = reader->seen;
-    enum cellar_key_verdict verdict;
     struct cellar_state state;
     int result;
 
     if (word.followed || reader->word.followed)
         seen.any = false; /* the state is wanted, also where the slots are the same */
-    result = look(reader, &seen, &state, &verdict);
+    result = look(reader, &seen, &state);
     if (result == CELLAR_ECORRUPT)
         return cellar_diagnose(
             &reader->diagnostic, result, reader->path, cellar_slot_offset((enum cellar_slot_name)pair_of(reader)),
@@ -158,7 +155,6 @@ static int move_on(struct cellar_reader *reader, struct cellar_word word)
         cellar_cells_forget(&reader->ground.cells, needed_bytes(reader, reader->cached_next));
         reader->cached_next = state.next_index;
     }
-    reader->other_writer = reader->has_key && verdict == CELLAR_KEY_BAD;
     reader->seen = seen;
     reader->word = word;
     reader->floor_next = state.next_index;
@@ -256,7 +252,6 @@ int cellar_reader_enable_process_sync(struct cellar_reader *reader, const struct
         return error;
     reader->key = *key;
     reader->has_key = true;
-    reader->other_writer = false;
     reader->seen.any = false;
     reader->word.followed = false;
     reader->floor_next = 0;
@@ -266,7 +261,6 @@ int cellar_reader_enable_process_sync(struct cellar_reader *reader, const struct
 void cellar_reader_disable_process_sync(struct cellar_reader *reader)
 {
     reader->has_key = false;
-    reader->other_writer = false;
     reader->seen.any = false;
     reader->word.followed = false;
     reader->floor_next = 0;
@@ -539,6 +533,21 @@ const struct cellar_diagnostic *cellar_reader_diagnostic(const struct cellar_rea
     return &reader->diagnostic;
 }
 
+/* Whether the slot that was followed last is of another key. Refresh has no use for that, and it is a hash more. A slot
+ * seen half of one publication and half of another says nothing: then the pair is asked. */
+static bool is_other_writer(const struct cellar_reader *reader)
+{
+    struct cellar_seen seen = {.any = false};
+    enum cellar_key_verdict verdict = CELLAR_KEY_UNKNOWN;
+    struct cellar_state state;
+
+    if (!reader->has_key || !reader->seen.any || cellar_slot_has_key(reader->seen.words, &reader->key))
+        return false;
+    return cellar_header_look(&reader->ground.header, CELLAR_PAIR_PROCESS, &reader->key, &seen, &state, &verdict) ==
+               0 &&
+           verdict == CELLAR_KEY_BAD;
+}
+
 void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *ret_info)
 {
     *ret_info = (struct cellar_info){
@@ -555,7 +564,7 @@ void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *
         .file_bytes = reader->file_bytes,
         .window_bytes = reader->ground.window_bytes,
         .has_key = reader->has_key,
-        .other_writer = reader->other_writer,
+        .other_writer = is_other_writer(reader),
         .publish = reader->word.followed ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS,
         .sums = reader->sums_state,
     };

@@ -89,7 +89,7 @@ struct cellar_reader {
     struct cellar_fork_page *fork_page;
     struct cellar_config config;
     struct cellar_key key;
-    bool has_key, other_writer;
+    bool has_key;
     bool retired_before; /* the file was RETIRED when it was opened, and is what the path names: a second link to it */
     struct cellar_state state;
     struct cellar_state recorded; /* of a checked flush, what disk sync says at least; next 0: there is none */

@@ -21,12 +21,12 @@
  *     synchronizes with it, and all that came before that store happens before what the reader does next. If s is
  *     the last store of all that a reader has found, in any word, then of every word it finds the last store before s,
  *     or a later one, and never again an older one (coherence).
- * (b) Cells. A slot is taken only if its plain hash is that of its state, or its keyed hash that of the reader's key
- *     and its state: then its words 0, 1 and 3, or 1, 2 and 3, from whatever publications they come, come from ones of
- *     that state, but for a chance of 2^-96. The cells below its next were stored before any of these words; with (a)
- *     the plain stores happen before the plain loads. No cell below a published next is stored to again, and the cells
- *     beside it are other memory locations, also in the same word or cache line: there is no data race. (Recovery's
- *     atomic stores of what is there, which dirty a page, change no value.)
+ * (b) Cells. A slot is taken only if its plain hash is that of its state: then its words 0, 1 and 3, from whatever
+ *     publications they come, come from ones of that state, but for a chance of 2^-96. The cells below its next were
+ *     stored before any of these words; with (a) the plain stores happen before the plain loads. No cell below a
+ *     published next is stored to again, and the cells beside it are other memory locations, also in the same word or
+ *     cache line: there is no data race. (Recovery's atomic stores of what is there, which dirty a page, change no
+ *     value.)
  * (c) No way back. Whoever has taken publication k has found a word of it: by (a) every word of #1 is of k or later
  *     from then on. If #1 is then found torn, one of its words is of some k' > k; both slots of k' - 1 were stored
  *     before that, and #2 is found as k' - 1, as later, or torn.
@@ -403,18 +403,15 @@ static int load_slot(const struct cellar_header *header, enum cellar_pair pair, 
     return load(header, cellar_slot_offset((enum cellar_slot_name)((int)pair + which)), words, CELLAR_SLOT_BYTES);
 }
 
-/*
- * Whether the slot holds, and what it says of the key. Either hash alone says that the state was published: the keyed
- * one is looked at first, because it answers both at once where nothing is wrong.
- */
+/* Whether the slot holds, which its plain hash decides alone, and what it says of the key. */
 static bool judge(const uint64_t words[SLOT_WORDS], const struct cellar_key *key, enum cellar_key_verdict *ret_verdict)
 {
-    if (key != NULL && cellar_slot_has_key(words, key)) {
-        *ret_verdict = CELLAR_KEY_GOOD;
-        return true;
-    }
-    *ret_verdict = key != NULL ? CELLAR_KEY_BAD : CELLAR_KEY_UNKNOWN;
-    return cellar_slot_decode(words).valid;
+    *ret_verdict = CELLAR_KEY_UNKNOWN;
+    if (!cellar_slot_decode(words).valid)
+        return false;
+    if (key != NULL)
+        *ret_verdict = cellar_slot_has_key(words, key) ? CELLAR_KEY_GOOD : CELLAR_KEY_BAD;
+    return true;
 }
 
 /* One look at both slots: *ret_which is the one in force, -1 if neither holds. words keeps both as read. */

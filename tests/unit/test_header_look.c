@@ -40,8 +40,8 @@ static void test_overtaken_between_the_slots(void **state)
     memcpy(stage->bytes + 112, slots[0] + 16, 16);
     memcpy(stage->bytes + 128, slots[0], 32);
     memcpy(change.slots, slots[2], 32);
-    memcpy(change.slots + 32, slots[2], 16);
-    memcpy(change.slots + 48, slots[1] + 16, 16);
+    memcpy(change.slots + 32, slots[2], 8);
+    memcpy(change.slots + 40, slots[1] + 8, 24);
     change.stage = stage;
     stage->fault.before = change_at_read;
     stage->fault.before_user = &change;
@@ -177,7 +177,7 @@ static void add_step(struct script *script, uint32_t next, const struct cellar_k
 
     cellar_slot_encode(&state, key, step);
     if (broken)
-        step[CELLAR_SLOT_AT_ROOT] ^= 1;
+        step[0] ^= 1;
     memcpy(step + 32, step, 32);
 }
 
