@@ -36,9 +36,17 @@ int cellar_writer_poison(struct cellar_writer *writer, int error)
 {
     int none = 0;
 
-    if (error < 0)
+    if (error < 0) {
         atomic_compare_exchange_strong(&writer->poison, &none, error);
+        cellar_fork_page_disturb(writer->fork_page);
+    }
     return error;
+}
+
+/* Whether cellar_writer_check gives 0, by one load; false says nothing. */
+static inline bool is_fine(const struct cellar_writer *writer)
+{
+    return cellar_fork_page_is_quiet(writer->fork_page);
 }
 
 static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)
@@ -134,8 +142,9 @@ static int give_back(struct cellar_writer *writer, uint32_t first_index, int err
     return error == -ENOMEM ? error : cellar_writer_poison(writer, error);
 }
 
-int cellar_writer_append(struct cellar_writer *writer, const void *cells, uint32_t cell_count,
-                         uint32_t *ret_first_index)
+/* Any number of cells, of any size. */
+static CELLAR_APART int append(struct cellar_writer *writer, const void *cells, uint32_t cell_count,
+                               uint32_t *ret_first_index)
 {
     uint32_t first;
     int error = cellar_writer_check(writer);
@@ -150,6 +159,24 @@ int cellar_writer_append(struct cellar_writer *writer, const void *cells, uint32
                                (size_t)cell_count * writer->config.bytes_per_cell);
     if (error != 0)
         return give_back(writer, first, error);
+    *ret_first_index = first;
+    return 0;
+}
+
+int cellar_writer_append(struct cellar_writer *writer, const void *cells, uint32_t cell_count,
+                         uint32_t *ret_first_index)
+{
+    uint32_t first = writer->alloc.next_index;
+    unsigned char copy[64], *place; /* the bytes may be those cells, lent */
+
+    if (cell_count != 1 || first >= writer->alloc.mark_index || writer->config.bytes_per_cell != 64 || !is_fine(writer))
+        return append(writer, cells, cell_count, ret_first_index);
+    place = cellar_cells_place(&writer->ground->cells, (uint64_t)first * 64);
+    if (CELLAR_UNLIKELY(place == NULL))
+        return append(writer, cells, cell_count, ret_first_index);
+    memcpy(copy, cells, sizeof copy);
+    memcpy(place, copy, sizeof copy);
+    writer->alloc.next_index = first + 1;
     *ret_first_index = first;
     return 0;
 }
@@ -283,12 +310,14 @@ int cellar_writer_write_value(struct cellar_writer *writer, const void *bytes, s
 
 int cellar_writer_set_root(struct cellar_writer *writer, uint32_t root_index)
 {
-    int error = cellar_writer_check(writer);
+    if (!is_fine(writer)) {
+        int error = cellar_writer_check(writer);
 
-    if (error != 0)
-        return error;
-    if (root_index != CELLAR_ROOT_NONE &&
-        (root_index < cellar_start_index(writer->config.bytes_per_cell) || root_index >= writer->alloc.next_index))
+        if (error != 0)
+            return error;
+    }
+    if (root_index != CELLAR_ROOT_NONE && /* below the start: no division here */
+        (offset_of(writer, root_index) < CELLAR_HEADER_BYTES || root_index >= writer->alloc.next_index))
         return CELLAR_EBOUNDS;
     writer->root_index = root_index;
     return 0;
@@ -296,15 +325,20 @@ int cellar_writer_set_root(struct cellar_writer *writer, uint32_t root_index)
 
 /* ---- committing ---- */
 
-int cellar_writer_commit(struct cellar_writer *writer)
+/* A state is out: flushes may take it. */
+static void note_commit(struct cellar_writer *writer, uint64_t packed)
 {
-    struct cellar_state state = {.next_index = writer->alloc.next_index, .root_index = writer->root_index};
-    int error = cellar_writer_check(writer);
+    atomic_store_explicit(&writer->committed, packed, memory_order_release);
+    atomic_store_explicit(&writer->commits, atomic_load_explicit(&writer->commits, memory_order_relaxed) + 1,
+                          memory_order_release);
+}
 
-    if (error != 0)
-        return error;
-    if (cellar_state_pack(&state) == atomic_load_explicit(&writer->committed, memory_order_relaxed))
-        return 0; /* cells that could be pending would have moved next */
+/* Cells that are not in the file yet go there; then the state is published. */
+static CELLAR_APART int commit(struct cellar_writer *writer, uint64_t packed)
+{
+    struct cellar_state state = cellar_state_unpack(packed);
+    int error = 0;
+
     if (writer->reservations != NULL) {
         error = pour_reservations(writer);
         if (error != 0)
@@ -319,9 +353,27 @@ int cellar_writer_commit(struct cellar_writer *writer)
         error = cellar_header_publish(&writer->ground->header, &state, &writer->key);
     if (error != 0)
         return cellar_writer_poison(writer, error);
-    atomic_store_explicit(&writer->committed, cellar_state_pack(&state), memory_order_release);
-    atomic_store_explicit(&writer->commits, atomic_load_explicit(&writer->commits, memory_order_relaxed) + 1,
-                          memory_order_release);
+    note_commit(writer, packed);
+    return 0;
+}
+
+int cellar_writer_commit(struct cellar_writer *writer)
+{
+    uint64_t packed = (uint64_t)writer->root_index << 32 | writer->alloc.next_index;
+
+    if (!is_fine(writer)) {
+        int error = cellar_writer_check(writer);
+
+        if (error != 0)
+            return error;
+    }
+    if (packed == atomic_load_explicit(&writer->committed, memory_order_relaxed))
+        return 0; /* cells that could be pending would have moved next */
+    if (!writer->words ||
+        !cellar_cells_commit_small(&writer->ground->cells, offset_of(writer, writer->alloc.next_index)))
+        return commit(writer, packed);
+    cellar_header_commit_word(&writer->ground->header, writer->alloc.next_index, writer->root_index);
+    note_commit(writer, packed);
     return 0;
 }
 

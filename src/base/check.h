@@ -9,10 +9,12 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define CELLAR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define CELLAR_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define CELLAR_APART __attribute__((noinline)) /* not to be drawn into a short function that calls it last */
 #define CELLAR_PRINTF(format_index, first_index) __attribute__((format(printf, format_index, first_index)))
 #else
 #define CELLAR_LIKELY(x) (x)
 #define CELLAR_UNLIKELY(x) (x)
+#define CELLAR_APART
 #define CELLAR_PRINTF(format_index, first_index)
 #endif
 

@@ -19,6 +19,7 @@ int cellar_fork_page_open(struct cellar_fork_page **ret_page)
     page->wiped = madvise(page, page_bytes(), MADV_WIPEONFORK) == 0;
     page->process = getpid();
     page->alive = 1;
+    atomic_init(&page->quiet, page->wiped);
     *ret_page = page;
     return 0;
 }
@@ -27,6 +28,11 @@ void cellar_fork_page_close(struct cellar_fork_page *page)
 {
     if (page != NULL)
         munmap(page, page_bytes());
+}
+
+void cellar_fork_page_disturb(struct cellar_fork_page *page)
+{
+    atomic_store_explicit(&page->quiet, 0, memory_order_relaxed);
 }
 
 bool cellar_fork_page_compare_process(const struct cellar_fork_page *page)

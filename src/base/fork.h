@@ -2,12 +2,16 @@
 #ifndef CELLAR_BASE_FORK_H
 #define CELLAR_BASE_FORK_H
 
+#include "base/check.h"
+
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
 /* A page that the kernel clears in a child (MADV_WIPEONFORK): looking at it is one load, getpid is a system call. Where
  * the kernel can't, the process id is compared. */
 struct cellar_fork_page {
+    atomic_uchar quiet;           /* 1: no child, and nobody wants a closer look; one load for all questions */
     volatile unsigned char alive; /* 0: we are in a child */
     bool wiped;                   /* the kernel clears the page */
     pid_t process;
@@ -18,8 +22,19 @@ int cellar_fork_page_open(struct cellar_fork_page **ret_page);
 void cellar_fork_page_close(struct cellar_fork_page *page);
 bool cellar_fork_page_compare_process(const struct cellar_fork_page *page);
 
+/* From now on the page is never quiet: whoever asks it looks closely, at what else there is to look at, too. Any
+ * thread. */
+void cellar_fork_page_disturb(struct cellar_fork_page *page);
+
+static inline bool cellar_fork_page_is_quiet(const struct cellar_fork_page *page)
+{
+    return CELLAR_LIKELY(atomic_load_explicit(&page->quiet, memory_order_relaxed) != 0);
+}
+
 static inline bool cellar_forked(const struct cellar_fork_page *page)
 {
+    if (cellar_fork_page_is_quiet(page))
+        return false;
     if (page->alive == 0)
         return true;
     return !page->wiped && cellar_fork_page_compare_process(page);

@@ -60,7 +60,9 @@ int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, 
         .eager_writes = eager_writes};
     int error;
 
-    *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell, .window = window, .stage = {.from = UINT64_MAX}};
+    *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell,
+                                   .window = window,
+                                   .stage = {.from = UINT64_MAX, .threshold_bytes = UINT64_MAX}};
     if (window != NULL)
         return 0;
     error = open_handles(cells, writer ? 1 : CELLAR_CELLS_HANDLES);

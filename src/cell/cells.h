@@ -5,6 +5,7 @@
 #ifndef CELLAR_CELL_CELLS_H
 #define CELLAR_CELL_CELLS_H
 
+#include "base/check.h"
 #include "base/fork.h"
 #include "cell/stage.h"
 
@@ -67,6 +68,32 @@ int cellar_cells_write(struct cellar_cells *cells, uint64_t offset, const void *
 int cellar_cells_rewrite(struct cellar_cells *cells, uint64_t offset, const void *bytes, size_t length_bytes);
 /* What a writer wrote can be read in the window. On failure that is so below *ret_end only. */
 int cellar_cells_settle(struct cellar_cells *cells, uint64_t *ret_end);
+
+/*
+ * The place of the next 64 bytes that a writer with a window appends, at offset, in the window or among what is
+ * gathered; they are to be put there at once. NULL: cellar_cells_write knows.
+ */
+static inline unsigned char *cellar_cells_place(struct cellar_cells *cells, uint64_t offset)
+{
+    struct cellar_stage *stage = &cells->stage;
+    unsigned char *place;
+
+    if (CELLAR_LIKELY(offset < stage->from))
+        return cells->window != NULL ? cells->window + offset : NULL;
+    if (offset != stage->begin + stage->length_bytes || stage->end_bytes - stage->length_bytes < 64)
+        return NULL;
+    place = stage->bytes + stage->length_bytes;
+    stage->length_bytes += 64;
+    return place;
+}
+
+/* Whether all that was written, up to end_offset, is in the file: then that is committed, and may be published. False:
+ * cellar_cells_commit. */
+static inline bool cellar_cells_commit_small(struct cellar_cells *cells, uint64_t end_offset)
+{
+    return cells->window != NULL && cellar_stage_commit_small(&cells->stage, end_offset);
+}
+
 /* Writes zeros. */
 int cellar_cells_zero(struct cellar_cells *cells, uint64_t offset, size_t length_bytes);
 

@@ -1,5 +1,7 @@
 #include "cell/header_store.h"
 
+#include "base/check.h"
+
 #include <stdatomic.h>
 #include <string.h>
 
@@ -23,6 +25,10 @@ void cellar_header_store_window(unsigned char *window, uint64_t offset, const vo
 {
     const unsigned char *from = bytes;
 
+    if (CELLAR_LIKELY(length_bytes == 8 && offset % 8 == 0)) { /* the published word */
+        store_word(window + offset, from);
+        return;
+    }
     while (length_bytes > 0) {
         size_t step = (offset % 8 == 0 && length_bytes >= 8) ? 8 : 4;
 

@@ -1,6 +1,5 @@
 /* header_word.c - the published word in the header. cell/word.h says why it can be trusted. */
 #include "base/bytes.h"
-#include "cell/header_store.h"
 #include "cell/word.h"
 
 #include <errno.h>
@@ -13,11 +12,9 @@ void cellar_header_start_words(struct cellar_header *header, uint32_t epoch)
 
 int cellar_header_store_state(struct cellar_header *header, const struct cellar_state *state)
 {
-    unsigned char bytes[8];
+    uint64_t word = cellar_word_of(state->next_index, state->root_index);
 
-    cellar_store_le32(bytes, state->root_index);
-    cellar_store_le32(bytes + 4, state->next_index);
-    return cellar_header_store(header, CELLAR_AT_WORD, bytes, sizeof bytes);
+    return cellar_header_store(header, CELLAR_AT_WORD, &word, sizeof word);
 }
 
 int cellar_header_end_epoch(struct cellar_header *header)

@@ -8,10 +8,6 @@
 /* A write ends at a multiple of this, so that the kernel's folios are whole. */
 enum { STAGE_BYTES = 256 << 10 };
 
-/* After a commit of so much nothing of the next is stored into the window: the kernel reads ahead of a fault, and pages
- * that it brought in so are small. */
-enum { LARGE_BYTES = 1 << 20 };
-
 void cellar_stage_open(struct cellar_stage *stage, struct cellar_device *device, void *window, uint64_t threshold_bytes)
 {
     *stage = (struct cellar_stage){
@@ -32,7 +28,8 @@ void cellar_stage_begin(struct cellar_stage *stage, uint64_t offset)
 
 int cellar_stage_commit(struct cellar_stage *stage, uint64_t end_offset)
 {
-    bool large = end_offset - stage->base >= LARGE_BYTES && stage->threshold_bytes < LARGE_BYTES;
+    bool large =
+        end_offset - stage->base >= CELLAR_STAGE_LARGE_BYTES && stage->threshold_bytes < CELLAR_STAGE_LARGE_BYTES;
     int error = cellar_stage_flush(stage);
 
     if (error != 0)

@@ -13,7 +13,12 @@
 #define CELLAR_CELL_STAGE_H
 
 #include <cellar/device.h>
+#include <stdbool.h>
 #include <stdint.h>
+
+/* After a commit of so much nothing of the next is stored into the window: the kernel reads ahead of a fault, and pages
+ * that it brought in so are small. */
+enum { CELLAR_STAGE_LARGE_BYTES = 1 << 20 };
 
 struct cellar_stage {
     struct cellar_device *device;
@@ -38,6 +43,16 @@ void cellar_stage_begin(struct cellar_stage *stage, uint64_t offset);
 
 /* What is gathered goes to the file, and everything below end_offset is committed. */
 int cellar_stage_commit(struct cellar_stage *stage, uint64_t end_offset);
+
+/* The same where nothing is gathered, and the commit is not a large one; else false, and nothing was done. */
+static inline bool cellar_stage_commit_small(struct cellar_stage *stage, uint64_t end_offset)
+{
+    if (stage->length_bytes != 0 || end_offset - stage->base >= CELLAR_STAGE_LARGE_BYTES)
+        return false;
+    stage->base = end_offset;
+    stage->from = stage->threshold_bytes == UINT64_MAX ? UINT64_MAX : end_offset + stage->threshold_bytes;
+    return true;
+}
 
 /* Takes bytes that go to offset, at or after stage->from. Errors of the device: what was gathered may be lost. */
 int cellar_stage_write(struct cellar_stage *stage, uint64_t offset, const void *bytes, size_t length_bytes);

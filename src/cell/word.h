@@ -33,18 +33,17 @@
 #ifndef CELLAR_CELL_WORD_H
 #define CELLAR_CELL_WORD_H
 
-#include "base/bytes.h"
 #include "base/check.h"
 #include "cell/header.h"
+#include "cell/header_store.h"
 #include "format/format.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 /* A writer begins, after its marks; the epoch as it stands in the file. */
 void cellar_header_start_words(struct cellar_header *header, uint32_t epoch);
 
-/* Stores the word: the commit of a writer in word mode. Cells before; no system call, no hash. With a window. */
+/* Stores the word. Cells before. */
 int cellar_header_store_state(struct cellar_header *header, const struct cellar_state *state);
 
 /* The word is the state that the slots say. wanted: word mode begins, or goes on with another writer; else it ends.
@@ -71,12 +70,35 @@ int cellar_header_begin_look(const struct cellar_header *header, uint32_t *ret_f
 int cellar_header_end_look(const struct cellar_header *header, struct cellar_word *word,
                            struct cellar_state *ret_state);
 
+/* Root, then next, in the file's order of bytes; and the other way. */
+static inline uint64_t cellar_word_turn(uint64_t word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return word;
+#else
+    return __builtin_bswap64(word);
+#endif
+}
+
+static inline uint64_t cellar_word_of(uint32_t next_index, uint32_t root_index)
+{
+    return cellar_word_turn((uint64_t)next_index << 32 | root_index);
+}
+
 static inline struct cellar_state cellar_word_state(uint64_t word)
 {
-    unsigned char bytes[8];
+    uint64_t turned = cellar_word_turn(word);
 
-    memcpy(bytes, &word, sizeof bytes);
-    return (struct cellar_state){.next_index = cellar_load_le32(bytes + 4), .root_index = cellar_load_le32(bytes)};
+    return (struct cellar_state){.next_index = (uint32_t)(turned >> 32), .root_index = (uint32_t)turned};
+}
+
+/* The commit of a writer in word mode: one store. No system call, no hash. With a window. */
+static inline void cellar_header_commit_word(const struct cellar_header *header, uint32_t next_index,
+                                             uint32_t root_index)
+{
+    uint64_t word = cellar_word_of(next_index, root_index);
+
+    cellar_header_store_window(header->window, CELLAR_AT_WORD, &word, sizeof word);
 }
 
 static inline uint64_t cellar_word_load(const unsigned char *at)
@@ -100,8 +122,8 @@ static inline int cellar_header_look_at_word(const struct cellar_header *header,
     return 0;
 }
 
-/* Whether #1 of a pair is still what was seen there, byte for byte, and these flags are clear: there is nothing new. With
- * a window. */
+/* Whether #1 of a pair is still what was seen there, byte for byte, and these flags are clear: there is nothing new.
+ * With a window. */
 static inline bool cellar_header_is_quiet(const struct cellar_header *header, enum cellar_pair pair,
                                           const struct cellar_seen *seen, uint32_t flags)
 {
