@@ -8,11 +8,11 @@
 
 #include <string.h>
 
-enum { DEATHS_MAX = 3 };
+enum { DEATHS_MAX = 3, WORDS = 100 };
 
 struct row {
-    struct cellar_state done, doing; /* when the first one died */
-    const unsigned char *key_numbers;
+    struct cellar_state done, doing;  /* when the first one died */
+    const unsigned char *key_numbers; /* from WORDS on: that writer publishes by the word */
     unsigned long long openings;
 };
 
@@ -49,18 +49,19 @@ static void assert_found(struct row *row, const struct trace_disk *disk, bool st
 /* Opens the store as it is left with a key, and lets that die after each of its stores in turn. */
 static void die_opening(struct row row, const struct trace_disk *left, int depth, unsigned long long *openings)
 {
+    const char *opening = row.key_numbers[depth] >= WORDS ? "w" : "";
     struct cellar_key key = key_of(row.key_numbers[depth]);
     struct trace_disk *disk = trace_copy(left);
     int store_count;
 
-    trace_write(disk, &key, "");
+    trace_write(disk, &key, opening);
     assert_found(&row, disk, true);
     store_count = trace_of(disk)->store_count;
     trace_close(disk);
     ++*openings;
     for (int cut = 0; depth < DEATHS_MAX && cut <= store_count; cut++) {
         disk = trace_copy(left);
-        trace_write(disk, &key, "");
+        trace_write(disk, &key, opening);
         trace_cut(disk, cut);
         die_opening(row, disk, depth + 1, openings);
         trace_close(disk);
@@ -134,12 +135,32 @@ static void test_flushes(void **state)
     die_in_a_row("afac", "f", (const unsigned char[]){1, 2, 2, 3, 1});
 }
 
+/* Writers by the word after others and before others; also where they die while they close. */
+static void test_words(void **state)
+{
+    (void)state;
+    die_on(true, "wac", "wacnc", (const unsigned char[]){101, 102, 103, 104, 105});
+    die_on(true, "wacnc", "wa", (const unsigned char[]){101, 102, 3, 104, 5});
+    die_on(true, "wacfac", "bc", (const unsigned char[]){101, 2, 103, 4, 105});
+    die_on(true, "acnc", "wac", (const unsigned char[]){1, 102, 3, 3, 104});
+}
+
+static void test_words_and_flushes(void **state)
+{
+    (void)state;
+    die_on(true, "wacnc", "waf", (const unsigned char[]){101, 102, 103, 4, 105});
+    die_on(true, "wac", "wafncx", (const unsigned char[]){101, 102, 3, 104, 5});
+    die_on(true, "wac", "acx", (const unsigned char[]){101, 2, 103, 104, 5});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_with_its_own_key),
         cmocka_unit_test(test_keys_that_come_again),
         cmocka_unit_test(test_flushes),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_words_and_flushes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

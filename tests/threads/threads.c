@@ -42,6 +42,7 @@ struct box {
 struct scene {
     struct store_fixture *f;
     struct cellar_writer *writer;
+    enum cellar_publish publish;
     unsigned commits;
     struct box box;
     atomic_bool written;        /* the last commit has returned */
@@ -55,6 +56,7 @@ struct actor {
     int number;
     pthread_t thread;
     struct cellar_reader *reader; /* an owner's */
+    bool follows;                 /* it has the key */
     struct sealed_memory memory;
 };
 
@@ -156,7 +158,7 @@ static void *look_again_and_again(void *user)
 
     while (goes_on(actor->scene) && !last) {
         last = atomic_load(&actor->scene->written);
-        complain(actor->scene, look(actor, actor->number % 2 == 0));
+        complain(actor->scene, look(actor, actor->follows));
     }
     return NULL;
 }
@@ -188,9 +190,12 @@ static void open_owner(struct scene *scene, struct actor *actor)
 {
     struct cellar_reader_options options = store_reader_options(scene->f);
 
-    options.key = actor->number % 2 == 0 ? &scene->f->key : NULL;
     if (actor->number >= OWNERS / 2 && options.device == CELLAR_DEVICE_MAPPED && !scene->f->way->memory)
         options.device = CELLAR_DEVICE_PAGES;
+    actor->follows = actor->number % 2 == 0;
+    if (scene->publish == CELLAR_PUBLISH_WORD) /* which wants a window */
+        actor->follows = actor->follows && options.device != CELLAR_DEVICE_PAGES;
+    options.key = actor->follows ? &scene->f->key : NULL;
     assert_done(store_read(scene->f, &options, &actor->reader));
 }
 
@@ -222,17 +227,29 @@ static void play(struct scene *scene, struct actor actors[ACTORS], uint32_t max_
         assert_int_equal(pthread_join(actors[i].thread, NULL), 0);
 }
 
-/* A store from its making to its end. */
-static void play_once(struct store_fixture *f)
+enum { MAX_INDEX = 40000 };
+
+static struct cellar_writer *make_store(struct store_fixture *f, enum cellar_publish publish)
 {
-    enum { MAX_INDEX = 40000 };
-    struct scene scene = {.f = f, .commits = store_takes_slice(f) ? SLICE_COMMITS : COMMITS};
+    struct cellar_config config = store_config(BYTES_PER_CELL, MAX_INDEX);
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_writer *writer = NULL;
+
+    options.publish = publish;
+    assert_done(store_create(f, &config, &options, &writer));
+    return writer;
+}
+
+/* A store from its making to its end. */
+static void play_once(struct store_fixture *f, enum cellar_publish publish)
+{
+    struct scene scene = {.f = f, .publish = publish, .commits = store_takes_slice(f) ? SLICE_COMMITS : COMMITS};
     struct actor actors[ACTORS];
     struct cellar_snapshot snapshot;
     struct sealed_memory nothing = {.known_next = 0};
 
     assert_int_equal(pthread_mutex_init(&scene.box.lock, NULL), 0);
-    scene.writer = store_new(f, BYTES_PER_CELL, MAX_INDEX);
+    scene.writer = make_store(f, publish);
     play(&scene, actors, MAX_INDEX);
     assert_int_equal(atomic_load(&scene.wrong), 0);
     for (int i = 0; i < ACTORS; i++) {
@@ -257,7 +274,16 @@ static void test_store(void **state)
     time_t until = deadline();
 
     do
-        play_once(*state);
+        play_once(*state, CELLAR_PUBLISH_SLOTS);
+    while (time(NULL) < until);
+}
+
+static void test_store_by_word(void **state)
+{
+    time_t until = deadline();
+
+    do
+        play_once(*state, CELLAR_PUBLISH_WORD);
     while (time(NULL) < until);
 }
 
@@ -424,7 +450,9 @@ static int read_arguments(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {STORE_ON_ALL(test_store), cmocka_unit_test(test_pipeline)};
+    const struct CMUnitTest tests[] = {STORE_ON_ALL(test_store), STORE_ON(test_store_by_word, STORE_MAPPED),
+                                       STORE_ON(test_store_by_word, STORE_MEMORY_MAPPED),
+                                       cmocka_unit_test(test_pipeline)};
     int result;
 
     if (read_arguments(argc, argv) != 0) {

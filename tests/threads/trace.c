@@ -147,18 +147,27 @@ static const struct cellar_device_ops disk_ops = {
 
 /* ---- what was published ---- */
 
-/* The stores since first publish this state in the pair, if any come there. */
-static void note_state(struct trace *trace, int pair, int first, struct cellar_state state)
+static bool publishes(const struct trace_store *store, int pair)
+{
+    if (trace_is_published_word(store->word))
+        return pair == 1;
+    return trace_is_slot(store->word) && trace_pair(store->word) == pair;
+}
+
+/* The stores since first publish this state in the pair, if any come there; those of a commit by word end with it. */
+static void note_state(struct trace *trace, int pair, int first, struct cellar_state state, bool by_word)
 {
     struct trace_state *noted = &trace->states[pair][trace->state_count[pair]];
 
     *noted = (struct trace_state){.state = state, .begin = -1};
     for (int i = first; i < trace->store_count; i++) {
-        if (!trace_is_slot(trace->stores[i].word) || trace_pair(trace->stores[i].word) != pair)
+        if (!publishes(&trace->stores[i], pair))
             continue;
         if (noted->begin < 0)
             noted->begin = i;
         noted->end = i;
+        if (by_word && trace_is_published_word(trace->stores[i].word))
+            break;
     }
     if (noted->begin >= 0)
         assert_true(++trace->state_count[pair] < TRACE_STATES_MAX);
@@ -247,29 +256,44 @@ static void step(struct trace_disk *disk, struct cellar_writer *writer, char let
         break;
     default:
         assert_done(letter == 'f' ? cellar_writer_flush(writer) : cellar_writer_commit(writer));
-        note_state(&disk->trace, 0, first, state_of(writer));
-        note_state(&disk->trace, 1, first, state_of(writer));
+        note_state(&disk->trace, 0, first, state_of(writer), false);
+        note_state(&disk->trace, 1, first, state_of(writer), true);
         break;
     }
+}
+
+static void close_writer(struct trace_disk *disk, struct cellar_writer *writer)
+{
+    struct cellar_state state = state_of(writer);
+    int first = disk->trace.store_count;
+
+    assert_done(cellar_writer_close(writer));
+    note_state(&disk->trace, 0, first, state, false);
+    note_state(&disk->trace, 1, first, state, true);
 }
 
 void trace_write(struct trace_disk *disk, const struct cellar_key *key, const char *script)
 {
     struct cellar_writer_options options = options_with(key);
-    int first = disk->trace.store_count;
+    int first = disk->trace.store_count, words = script[0] == 'w';
     struct cellar_writer *writer;
 
+    options.publish = words ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS;
     writing = disk;
     assert_done(cellar_writer_open_on(disk->device, &options, &writer));
     cellar_writer_recovery(writer, &disk->recovery);
     /* The disk-sync slots are made alike; what they say stays. */
     note_state(&disk->trace, 0, first,
                (struct cellar_state){.next_index = disk->recovery.disk_next_index,
-                                     .root_index = disk->recovery.disk_root_index});
-    note_state(&disk->trace, 1, first, state_of(writer));
-    for (const char *letter = script; *letter != '\0'; letter++)
+                                     .root_index = disk->recovery.disk_root_index},
+               false);
+    note_state(&disk->trace, 1, first, state_of(writer), false);
+    for (const char *letter = script + words; *letter != '\0' && *letter != 'x'; letter++)
         step(disk, writer, *letter);
-    cellar_writer_abandon(writer);
+    if (strchr(script, 'x') == NULL)
+        cellar_writer_abandon(writer);
+    else
+        close_writer(disk, writer);
 }
 
 void trace_cut(struct trace_disk *disk, int store_count)

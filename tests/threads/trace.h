@@ -7,7 +7,8 @@
  * A script says what the writer does, one letter each:
  *     a  appends a cell and makes it the root       b  the root goes back to the first cell
  *     n  no root                                    c  commits
- *     f  flushes
+ *     f  flushes                                    x  closes; nothing comes after it
+ * A script that begins with w has the writer publish by the word: with a window, and a key that is not the last one's.
  */
 #ifndef CELLAR_TESTS_TRACE_H
 #define CELLAR_TESTS_TRACE_H
@@ -35,7 +36,8 @@ struct trace_store {
 /* A state that was published in a pair. */
 struct trace_state {
     struct cellar_state state;
-    int begin, end; /* its first and last store into the pair; end TRACE_STORES_MAX: it was cut off */
+    int begin,
+        end; /* its first and last store into the pair, or that of the word; end TRACE_STORES_MAX: it was cut off */
 };
 
 struct trace {
@@ -51,6 +53,12 @@ struct trace {
 static inline int trace_pair(int word)
 {
     return word >= (int)cellar_slot_offset(CELLAR_PROCESS_1) / 8;
+}
+
+/* Of the process-sync state. */
+static inline bool trace_is_published_word(int word)
+{
+    return word == CELLAR_AT_WORD / 8;
 }
 
 static inline bool trace_is_slot(int word)
