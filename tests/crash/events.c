@@ -148,6 +148,7 @@ void world_event(void *user, enum simdisk_event what)
         world_help(world, 1);
     world->quiet = true;
     if (what == SIMDISK_STORED) {
+        world_follow(world);
         world_lose_power(world, SAMPLES_EVENT);
         world_die(world);
     } else if (what == SIMDISK_LOST) {

@@ -22,6 +22,7 @@ static struct world *prepare(struct world *world)
     }
     second->run = world->run;
     second->random = random_next(&world->random);
+    second->follow_random = ~second->random;
     second->created = world->created;
     second->quiet = false;
     for (int i = 0; i < FILES_MAX; i++)
@@ -43,6 +44,7 @@ static void go_on(struct world *second, bool died)
         world_work(second, STEPS);
         world_abandon(second);
     }
+    world_leave_followers(second);
     if (second->folder == NULL)
         cellar_device_close(second->device);
     else

@@ -62,6 +62,7 @@ void world_init(struct world *world, struct run *run, uint64_t seed, int depth)
     memset(world, 0, sizeof *world);
     world->run = run;
     world->random = seed;
+    world->follow_random = ~seed;
     world->depth = depth;
     world->second_budget = SECOND_BUDGET;
     world->image = aligned_alloc(PAGE_BYTES, SIMDISK_BYTES_MAX);
@@ -84,6 +85,7 @@ void world_init(struct world *world, struct run *run, uint64_t seed, int depth)
 
 void world_free(struct world *world)
 {
+    world_leave_followers(world);
     for (int i = 0; i < FILES_MAX; i++) {
         if (!world->files[i].used)
             continue;
@@ -138,15 +140,21 @@ void world_create(struct world *world)
     settle_on(world, world->folder != NULL ? world->fresh : 0);
     model_of(world)->key = key;
     world_lose_power(world, 0);
+    world_join_followers(world);
 }
 
 static void truncate_store(struct world *world)
 {
     if (world->folder == NULL || world->run->mode->compat)
         return;
-    if (expect(world, cellar_writer_truncate(world->writer, 0)))
+    world->in_truncate = true;
+    if (expect(world, cellar_writer_truncate(world->writer, 0))) {
+        world_retire_followers(world);
         settle_on(world, world->fresh);
+    }
+    world->in_truncate = false;
     world_lose_power(world, 0);
+    world_join_followers(world);
 }
 
 static bool check_opened(struct world *world, bool died, struct state disk)
@@ -210,10 +218,12 @@ bool world_open(struct world *world, bool died)
         disk_of(world)->fail_sync = 1 + (int)random_below(&world->random, 2);
     }
     model_of(world)->suspect |= suspect;
+    if (died)
+        world_join_followers(world);
     error = open_writer(world, disk);
     if (error == -EIO && suspect) {
         if (random_once_in(&world->random, 2))
-            simdisk_evict(disk_of(world));
+            world_evict(world);
         if (!look(world, &disk))
             return false;
         error = open_writer(world, disk);
@@ -224,8 +234,11 @@ bool world_open(struct world *world, bool died)
         world->writer = NULL;
         return false;
     }
-    if (check_opened(world, died, disk))
+    if (check_opened(world, died, disk)) {
+        world_followed(world);
+        world_join_followers(world);
         return true;
+    }
     world_abandon(world);
     return false;
 }
@@ -263,8 +276,10 @@ static void flushed(struct world *world)
 static void commit(struct world *world)
 {
     model_remember(world->run, model_of(world), world->writer);
-    if (expect(world, cellar_writer_commit(world->writer)))
+    if (expect(world, cellar_writer_commit(world->writer))) {
         committed(model_of(world));
+        world_followed(world);
+    }
 }
 
 /* After a flush all has checksums. */
@@ -295,8 +310,10 @@ static void flush(struct world *world)
     world->in_flush = world->run->mode->ahead;
     error = apart ? cellar_writer_flush_committed(world->writer) : cellar_writer_flush(world->writer);
     world->in_flush = false;
-    if (expect(world, error))
+    if (expect(world, error)) {
         flushed(world);
+        world_followed(world);
+    }
     expect_sums(world);
     world_lose_power(world, 0);
 }
@@ -338,6 +355,7 @@ static void close_and_open(struct world *world)
     if (expect(world, error)) {
         flushed(world);
         expect_closed(world);
+        world_followed(world);
     }
     world_lose_power(world, 0);
     world_open(world, true);
@@ -350,7 +368,7 @@ static void go_on_after_failure(struct world *world, int error)
         fail(world->run, "a failed sync does not poison", error, 0);
     world_lose_power(world, 0);
     if (random_once_in(&world->random, 2))
-        simdisk_evict(disk_of(world));
+        world_evict(world);
     world->run->doing = "what follows a failed sync";
     world_lose_power(world, 0);
     reopen(world);

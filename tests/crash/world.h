@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MAYBE_MAX = 32, VALUES_MAX = 16, FILES_MAX = 12, DEPTH_MAX = 3 };
+enum { MAYBE_MAX = 32, VALUES_MAX = 16, FILES_MAX = 12, DEPTH_MAX = 3, FOLLOWERS = 3 };
 
 struct state {
     uint32_t next_index, root_index;
@@ -80,6 +80,14 @@ struct run {
 
 struct folder; /* folder.h */
 
+/* A reader with the key of the writer that was there when it came. */
+struct follower {
+    struct cellar_reader *reader; /* NULL: none */
+    struct cellar_device *device;
+    struct cellar_key key;
+    struct state state; /* as it saw it last */
+};
+
 struct world {
     struct run *run;
     uint64_t random;
@@ -91,8 +99,11 @@ struct world {
     struct folder *folder; /* NULL: on a device */
     struct cellar_device *device;
     struct cellar_writer *writer;
-    bool quiet;    /* no images now */
-    bool in_flush; /* of the writer: its helper may take steps meanwhile */
+    bool quiet;       /* no images now */
+    bool in_flush;    /* of the writer: its helper may take steps meanwhile */
+    bool in_truncate; /* readers of the file may be told at any moment */
+    struct follower followers[FOLLOWERS];
+    uint64_t follow_random;
     unsigned char *image, *scratch;
     uint64_t second_budget; /* so many more images are worth a world of their own */
     /* The checksum file that check_sums looked at last, under that name; none: FOLDER_NAMES. */
@@ -170,6 +181,21 @@ bool check_sums(struct world *world, const struct world_file *file, const unsign
 
 /* So many steps of the writer's helper, or as many as there are to take. Where it has none: nothing. */
 void world_help(struct world *world, uint32_t steps);
+
+/* ---- follow.c ---- */
+
+/* Readers come: before a writer opens what was left by one that died, and later. */
+void world_join_followers(struct world *world);
+/* Some of them look, between any two stores. */
+void world_follow(struct world *world);
+/* A call of the writer's has returned: they look, and see what it did. */
+void world_followed(struct world *world);
+/* A truncate has returned: they are told, and go. */
+void world_retire_followers(struct world *world);
+/* They go. */
+void world_leave_followers(struct world *world);
+/* Pages are evicted. The header may be read again as it was before what readers have seen: they go first. */
+void world_evict(struct world *world);
 
 /* ---- events.c ---- */
 
