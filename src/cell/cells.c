@@ -242,7 +242,7 @@ int cellar_cells_rewrite(struct cellar_cells *cells, uint64_t offset, const void
 
 int cellar_cells_zero(struct cellar_cells *cells, uint64_t offset, size_t length_bytes)
 {
-    static const unsigned char zeros[512];
+    static unsigned char zeros[512]; /* never written; not const: the library's file needn't hold them */
     int error = 0;
 
     while (error == 0 && length_bytes > 0) {

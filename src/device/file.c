@@ -290,11 +290,11 @@ int cellar_file_fdatasync(void *state, uint64_t token, uint64_t offset, uint64_t
 /* Zeros over [offset, end): what allocates where fallocate does not exist. */
 static int write_zeros(int fd, uint64_t offset, uint64_t end)
 {
-    static const unsigned char zeros[4096];
+    static unsigned char zeros[4096]; /* never written; not const: the library's file needn't hold them */
     struct iovec parts[16];
 
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        parts[i] = (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = sizeof zeros};
+        parts[i] = (struct iovec){.iov_base = zeros, .iov_len = sizeof zeros};
     while (offset < end) {
         uint64_t left = end - offset;
         bool whole = left >= sizeof zeros; /* so many whole pages as fit, else the rest */

@@ -1,0 +1,48 @@
+# Release is small: -O2 where the time of reads, appends, commits and cache hits goes, -Os everywhere else (opening,
+# recovery, checks, what waits for the disk anyway), no tables for unwinding, and no pages of padding between what is
+# code and what is not. The other build types, None of distributions among them, get their own flags alone.
+option(CELLAR_SMALL "Optimise Release for size where that costs no speed" ON)
+if(NOT CELLAR_SMALL OR CELLAR_SANITIZE OR CELLAR_COVERAGE)
+  return()
+endif()
+include(CheckCSourceCompiles)
+include(CheckLinkerFlag)
+
+set(CELLAR_HOT_SOURCES
+    src/writer.c src/reader.c src/snapshot.c
+    src/base/hash.c src/base/xxh3.c
+    src/cell/cells.c src/cell/chunk.c src/cell/header.c src/cell/header_store.c src/cell/header_word.c
+    src/page/cache.c src/page/cache_read.c src/page/evict_clock.c src/page/evict_sieve.c
+    src/page/pending.c src/page/pipeline.c src/page/table.c)
+set(hot_flags -O2)
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU") # the padding between loops costs more than it brings here
+  list(APPEND hot_flags -fno-align-functions -fno-align-jumps -fno-align-loops -fno-align-labels)
+endif()
+# What is said of a file comes after what is said of the target.
+set_property(SOURCE ${CELLAR_HOT_SOURCES} APPEND PROPERTY COMPILE_OPTIONS "$<$<CONFIG:Release>:${hot_flags}>")
+# Exported functions that call each other do so directly: nobody takes the place of one of them for the library itself.
+target_compile_options(cellar_objects PRIVATE
+                       "$<$<CONFIG:Release>:-Os;-fno-semantic-interposition;-ffunction-sections;-fdata-sections>"
+                       "$<$<CONFIG:Release>:-fno-asynchronous-unwind-tables;-fno-unwind-tables>")
+
+function(cellar_link_small target)
+  foreach(flag IN ITEMS --gc-sections -Bsymbolic-functions -z,noseparate-code ${ARGN})
+    string(MAKE_C_IDENTIFIER "CELLAR_LD_${flag}" known)
+    check_linker_flag(C "-Wl,${flag}" ${known})
+    if(${known})
+      target_link_options(${target} PRIVATE "$<$<CONFIG:Release>:-Wl,${flag}>")
+    endif()
+  endforeach()
+endfunction()
+
+# Relocations of the tables of functions take an eighth of the room this way; the C library must know it.
+check_c_source_compiles("#include <features.h>
+                         #if !__GLIBC_PREREQ(2, 36)
+                         #error older
+                         #endif
+                         int main(void) { return 0; }" CELLAR_LIBC_HAS_RELR)
+if(CELLAR_LIBC_HAS_RELR)
+  cellar_link_small(cellar -z,pack-relative-relocs)
+else()
+  cellar_link_small(cellar)
+endif()
