@@ -46,7 +46,7 @@
  * keep the order of cells, #1 and #2.
  *
  * The flags are stored as 4 bytes and loaded as 8 of which 4 are used: on the machines at hand that is one access, too,
- * though C11 doesn't say so. They order nothing; a reader looks at RETIRED alone.
+ * though C11 doesn't say so. A reader looks at RETIRED, and at WORD, of which cell/word.h says what it orders.
  *
  * tests/threads/model.c tries every load that (a) allows, tests/threads/litmus.c the machine, tests/threads/deaths.c
  * every death between two stores.

@@ -27,6 +27,20 @@
  *     flag. Then it only counts cells, as far as the file has them.
  *   - the original opens the file after a death: it knows the slots alone and may use the cells of later words again.
  *     A writer in word mode is for files that Cellar opens first; a clean close leaves the slots at the last word.
+ *
+ * What is stored and loaded, as header.c has it for slots: word, epoch and flags are stored with memory_order_release
+ * and loaded with memory_order_acquire. Epoch and flags are stored by who opens, closes or truncates, when nobody
+ * commits or flushes; the word by the appending thread, the slots of a flush by any other, beside it.
+ *   - Cells. They are stored before the word that counts them, by one thread: whoever has found the word reads them
+ *     after that.
+ *   - Slots. Who flushes has loaded the committed state, with acquire, which was stored after the word: whoever has
+ *     found a slot of that state finds its word, or a later one. So the word that is read after the slots says no less
+ *     than they do; what else the two threads store has no order, and needs none.
+ *   - No way back. Stores into the word have one order, and a reader that has found one finds no older one after it. It
+ *     goes from the word to the slots only when it has found another epoch, or WORD clear: they are stored after slots
+ *     that say what the last word said. And from slots to a word: see above.
+ * tests/threads/model_word.c tries every moment for every load.
+ *
  * A key that was the last writer's would let the binding hold for what another program did in between: word mode wants
  * a fresh one.
  */
