@@ -308,7 +308,6 @@ static void free_reader(struct cellar_reader *reader, bool forked)
 {
     cellar_ground_close(&reader->ground, forked);
     cellar_sum_close(reader->sums, forked);
-    cellar_fork_page_close(reader->fork_page);
     free(reader->path);
     free(reader->real_path);
     free(reader);
@@ -334,7 +333,7 @@ static int new_reader(const char *path, enum cellar_device_choice choice, struct
     if (path != NULL && (reader->path = strdup(path)) == NULL)
         error = -ENOMEM;
     if (error == 0)
-        error = cellar_fork_page_open(&reader->fork_page);
+        error = cellar_fork_page_take(&reader->fork_page);
     reader->ground.fork_page = reader->fork_page;
     if (error != 0) {
         free(reader->path);

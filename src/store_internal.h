@@ -49,7 +49,7 @@ struct cellar_writer {
     struct cellar_ground *ground; /* never moves: it holds mutexes */
     char *path;                   /* as given; NULL on a device of the caller's */
     char *real_path;              /* absolute, without links: what truncate renames over */
-    struct cellar_fork_page *fork_page;
+    const struct cellar_fork_page *fork_page;
     struct cellar_config config;
     struct cellar_key key;
     struct cellar_recovery recovery;
@@ -86,7 +86,7 @@ struct cellar_reader {
     struct cellar_ground ground;
     char *path;      /* as given; NULL on a device of the caller's */
     char *real_path; /* absolute, without links: what truncate renames over; NULL: none, or it can't be told */
-    struct cellar_fork_page *fork_page;
+    const struct cellar_fork_page *fork_page;
     struct cellar_config config;
     struct cellar_key key;
     bool has_key;

@@ -54,7 +54,7 @@ int cellar_writer_new(const char *path, const struct cellar_writer_options *opti
     if (error == 0 && path != NULL && (writer->path = strdup(path)) == NULL)
         error = -ENOMEM;
     if (error == 0)
-        error = cellar_fork_page_open(&writer->fork_page);
+        error = cellar_fork_page_take(&writer->fork_page);
     if (error == 0)
         error = cellar_ground_new(writer->fork_page, &writer->ground);
     if (error != 0) {
@@ -70,7 +70,6 @@ void cellar_writer_free(struct cellar_writer *writer)
     cellar_writer_drop_reservations(writer);
     free(writer->ground);
     pthread_mutex_destroy(&writer->flush_lock);
-    cellar_fork_page_close(writer->fork_page);
     free(writer->path);
     free(writer->real_path);
     free(writer);

@@ -1,6 +1,7 @@
 #include "base/fork.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,7 +10,7 @@ static size_t page_bytes(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-int cellar_fork_page_open(struct cellar_fork_page **ret_page)
+static int make_page(struct cellar_fork_page **ret_page)
 {
     struct cellar_fork_page *page =
         mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -24,10 +25,26 @@ int cellar_fork_page_open(struct cellar_fork_page **ret_page)
     return 0;
 }
 
-void cellar_fork_page_close(struct cellar_fork_page *page)
+int cellar_fork_page_take(const struct cellar_fork_page **ret_page)
 {
-    if (page != NULL)
-        munmap(page, page_bytes());
+    static _Atomic(struct cellar_fork_page *) current;
+    struct cellar_fork_page *page = atomic_load_explicit(&current, memory_order_acquire);
+    struct cellar_fork_page *made;
+    int error;
+
+    if (page != NULL && !cellar_forked(page)) {
+        *ret_page = page;
+        return 0;
+    }
+    error = make_page(&made);
+    if (error != 0)
+        return error;
+    if (!atomic_compare_exchange_strong(&current, &page, made)) { /* another thread was first; page is its */
+        munmap(made, page_bytes());
+        made = page;
+    }
+    *ret_page = made;
+    return 0;
 }
 
 void cellar_fork_page_disturb(struct cellar_fork_page *page)

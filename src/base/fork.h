@@ -17,9 +17,9 @@ struct cellar_fork_page {
     pid_t process;
 };
 
-/* 0, or -ENOMEM. */
-int cellar_fork_page_open(struct cellar_fork_page **ret_page);
-void cellar_fork_page_close(struct cellar_fork_page *page);
+/* The page of this process, which all handles that it opens look at. It is never given back: there is one for a process,
+ * and in a child that opens handles, too, another one beside the wiped one of its parent's. Any thread. 0, or -ENOMEM. */
+int cellar_fork_page_take(const struct cellar_fork_page **ret_page);
 bool cellar_fork_page_compare_process(const struct cellar_fork_page *page);
 
 /* From now on the page is never quiet: whoever asks it looks closely, at what else there is to look at, too. Any

@@ -216,7 +216,6 @@ int main(int argument_count, char **arguments)
         if (settings.until_failure && totals.failures > 0)
             break;
     }
-    hook_end();
     printf("%" PRIu64 " runs, %" PRIu64 " images, %" PRIu64 " deaths, %" PRIu64 " failures\n", totals.runs,
            totals.images, totals.deaths, totals.failures);
     if (settings.verbose)

@@ -1,8 +1,6 @@
 /* hook.c - every store into a window's header comes past here (the linker's --wrap): an event after each word. */
 #include "hook.h"
 
-#include "base/fork.h"
-
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -75,47 +73,5 @@ void __wrap_cellar_header_store_window(unsigned char *window, uint64_t offset, c
         offset += step;
         from += step;
         length_bytes -= step;
-    }
-}
-
-/*
- * Every handle of the store has a page of its own that tells a fork, by three system calls; nine tenths of the time
- * went there. Here they are used again.
- */
-static struct cellar_fork_page *pages[DISKS_MAX];
-
-int __real_cellar_fork_page_open(struct cellar_fork_page **ret_page);
-int __wrap_cellar_fork_page_open(struct cellar_fork_page **ret_page);
-void __real_cellar_fork_page_close(struct cellar_fork_page *page);
-void __wrap_cellar_fork_page_close(struct cellar_fork_page *page);
-
-int __wrap_cellar_fork_page_open(struct cellar_fork_page **ret_page)
-{
-    for (int i = 0; i < DISKS_MAX; i++) {
-        if (pages[i] != NULL) {
-            *ret_page = pages[i];
-            pages[i] = NULL;
-            return 0;
-        }
-    }
-    return __real_cellar_fork_page_open(ret_page);
-}
-
-void __wrap_cellar_fork_page_close(struct cellar_fork_page *page)
-{
-    for (int i = 0; i < DISKS_MAX && page != NULL; i++) {
-        if (pages[i] == NULL) {
-            pages[i] = page;
-            return;
-        }
-    }
-    __real_cellar_fork_page_close(page);
-}
-
-void hook_end(void)
-{
-    for (int i = 0; i < DISKS_MAX; i++) {
-        __real_cellar_fork_page_close(pages[i]);
-        pages[i] = NULL;
     }
 }

@@ -6,8 +6,6 @@
 
 /* Once, before anything else. */
 void hook_start(void);
-/* Last. */
-void hook_end(void);
 
 void hook_add(struct simdisk *disk);
 void hook_remove(const struct simdisk *disk);

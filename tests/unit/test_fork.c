@@ -4,6 +4,8 @@
 #include "base/fork.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -26,36 +28,85 @@ static int child_is_forked(void *user)
     return 0;
 }
 
+/* The page as something to write into: what the kernel does is played. */
+static struct cellar_fork_page *take_page(void)
+{
+    const struct cellar_fork_page *page;
+
+    assert_done(cellar_fork_page_take(&page));
+    return (struct cellar_fork_page *)(uintptr_t)page;
+}
+
 static void test_child_sees_the_fork(void **state)
 {
-    struct cellar_fork_page *page;
+    struct cellar_fork_page *page = take_page();
 
     (void)state;
-    assert_done(cellar_fork_page_open(&page));
     assert_int_equal(page->wiped, kernel_wipes());
     assert_false(cellar_forked(page));
     assert_int_equal(support_child(child_is_forked, page), 0);
     assert_false(cellar_forked(page)); /* the parent's page is its own */
-    cellar_fork_page_close(page);
-    assert_true(support_is_unmapped(page));
 }
 
-/* A page that a child opens itself belongs to the child. */
-static int child_opens(void *user)
+static void test_one_page_for_a_process(void **state)
 {
-    struct cellar_fork_page *page;
+    (void)state;
+    assert_ptr_equal(take_page(), take_page());
+}
 
-    (void)user;
-    SUPPORT_CHILD_NEEDS(cellar_fork_page_open(&page) == 0);
-    SUPPORT_CHILD_NEEDS(!cellar_forked(page));
-    cellar_fork_page_close(page);
+/* A page that a child takes belongs to the child, and its parent's stays a former process's. */
+static int child_takes(void *user)
+{
+    const struct cellar_fork_page *former = user, *page, *again;
+
+    SUPPORT_CHILD_NEEDS(cellar_fork_page_take(&page) == 0);
+    SUPPORT_CHILD_NEEDS(page != former && !cellar_forked(page) && cellar_forked(former));
+    SUPPORT_CHILD_NEEDS(cellar_fork_page_take(&again) == 0 && again == page);
     return 0;
 }
 
 static void test_page_of_a_child(void **state)
 {
     (void)state;
-    assert_int_equal(support_child(child_opens, NULL), 0);
+    assert_int_equal(support_child(child_takes, take_page()), 0);
+}
+
+enum { TAKERS = 8 };
+
+static pthread_barrier_t all_there;
+
+static void *take_with_others(void *user)
+{
+    const struct cellar_fork_page **ret_page = user;
+
+    pthread_barrier_wait(&all_there);
+    if (cellar_fork_page_take(ret_page) != 0)
+        *ret_page = NULL;
+    return NULL;
+}
+
+/* In a child nobody has taken one before. */
+static int child_takes_in_threads(void *user)
+{
+    const struct cellar_fork_page *pages[TAKERS];
+    pthread_t threads[TAKERS];
+
+    (void)user;
+    SUPPORT_CHILD_NEEDS(pthread_barrier_init(&all_there, NULL, TAKERS) == 0);
+    for (int i = 0; i < TAKERS; i++)
+        SUPPORT_CHILD_NEEDS(pthread_create(&threads[i], NULL, take_with_others, &pages[i]) == 0);
+    for (int i = 0; i < TAKERS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < TAKERS; i++)
+        SUPPORT_CHILD_NEEDS(pages[i] != NULL && pages[i] == pages[0] && !cellar_forked(pages[i]));
+    return 0;
+}
+
+static void test_threads_take_one_page(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 20; round++)
+        assert_int_equal(support_child(child_takes_in_threads, NULL), 0);
 }
 
 /* Where the kernel can't clear the page, the process id tells. */
@@ -69,6 +120,7 @@ static int child_compares(void *user)
     page->alive = 1;
     SUPPORT_CHILD_NEEDS(cellar_fork_page_compare_process(page));
     SUPPORT_CHILD_NEEDS(cellar_forked(page));
+    SUPPORT_CHILD_NEEDS(child_takes(page) == 0);
     page->process = getpid();
     SUPPORT_CHILD_NEEDS(!cellar_forked(page));
     return 0;
@@ -76,46 +128,42 @@ static int child_compares(void *user)
 
 static void test_process_id_where_nothing_is_wiped(void **state)
 {
-    struct cellar_fork_page *page;
+    struct cellar_fork_page *page = take_page();
+    bool wiped = page->wiped;
 
     (void)state;
-    assert_done(cellar_fork_page_open(&page));
     page->wiped = false;
     cellar_fork_page_disturb(page);
     assert_false(cellar_forked(page));
     assert_false(cellar_fork_page_compare_process(page));
     assert_int_equal(support_child(child_compares, page), 0);
-    cellar_fork_page_close(page);
+    page->wiped = wiped;
 }
 
-static int open_page(void *user)
+static int take_any(void *user)
 {
-    return cellar_fork_page_open(user);
+    return cellar_fork_page_take(user);
 }
 
+/* The first of all: later this process has its page. */
 static void test_no_memory(void **state)
 {
-    struct cellar_fork_page *page = NULL;
+    const struct cellar_fork_page *page = NULL;
 
     (void)state;
-    assert_result(support_without_memory(open_page, &page), -ENOMEM);
+    assert_result(support_without_memory(take_any, &page), -ENOMEM);
     assert_null(page);
-}
-
-static void test_close_takes_null(void **state)
-{
-    (void)state;
-    cellar_fork_page_close(NULL);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_child_sees_the_fork),
-        cmocka_unit_test(test_page_of_a_child),
-        cmocka_unit_test(test_process_id_where_nothing_is_wiped),
         cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_close_takes_null),
+        cmocka_unit_test(test_child_sees_the_fork),
+        cmocka_unit_test(test_one_page_for_a_process),
+        cmocka_unit_test(test_page_of_a_child),
+        cmocka_unit_test(test_threads_take_one_page),
+        cmocka_unit_test(test_process_id_where_nothing_is_wiped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
