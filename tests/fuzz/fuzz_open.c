@@ -158,8 +158,11 @@ static void compare_cells(const struct cellar_snapshot *a, const struct cellar_s
     }
 }
 
-static void look_again(struct sight *sight, uint64_t length_bytes)
+/* Returns what refreshing said: without a window there is no following the word of a writer that publishes by it. */
+static int look_again(struct sight *sight, uint64_t length_bytes)
 {
+    bool word = !sight->fuzz.has_window && length_bytes >= CELLAR_HEADER_BYTES &&
+                (cellar_load_le32(sight->fuzz.bytes + CELLAR_AT_FLAGS) & CELLAR_FLAG_WORD) != 0;
     int error = cellar_reader_check_key(sight->reader, &fuzz_open_key), enabled, refreshed;
 
     FUZZ_NEEDS(error == 0 || error == CELLAR_EBADKEY || error == CELLAR_ECORRUPT);
@@ -167,11 +170,12 @@ static void look_again(struct sight *sight, uint64_t length_bytes)
     FUZZ_NEEDS(enabled == error);
     refreshed = cellar_reader_refresh(sight->reader);
     FUZZ_NEEDS(refreshed == 0 || refreshed == CELLAR_NONE || refreshed == CELLAR_ECORRUPT ||
-               refreshed == CELLAR_ERETIRED);
+               refreshed == CELLAR_ERETIRED || (word && enabled == 0 && refreshed == -ENOTSUP));
     sight->snapshot = cellar_reader_snapshot(sight->reader);
     check_snapshot(&sight->snapshot, length_bytes);
     error = cellar_reader_check(sight->reader);
     FUZZ_NEEDS(error == 0 || error == CELLAR_ERETIRED);
+    return refreshed;
 }
 
 /* Returns what opening for read said. */
@@ -188,11 +192,12 @@ static int read_both(const uint8_t *bytes, size_t length_bytes, const struct cho
     if (error == 0) {
         check_snapshot(&window.snapshot, length_bytes);
         compare_cells(&window.snapshot, &pages.snapshot, choices->cells);
-        look_again(&window, length_bytes);
-        look_again(&pages, length_bytes);
-        FUZZ_NEEDS(window.snapshot.next_index == pages.snapshot.next_index &&
-                   window.snapshot.root_index == pages.snapshot.root_index);
-        compare_cells(&window.snapshot, &pages.snapshot, choices->cells + 1);
+        FUZZ_NEEDS(look_again(&window, length_bytes) != -ENOTSUP);
+        if (look_again(&pages, length_bytes) != -ENOTSUP) {
+            FUZZ_NEEDS(window.snapshot.next_index == pages.snapshot.next_index &&
+                       window.snapshot.root_index == pages.snapshot.root_index);
+            compare_cells(&window.snapshot, &pages.snapshot, choices->cells + 1);
+        }
     }
     close_sight(&window);
     close_sight(&pages);
@@ -324,6 +329,15 @@ static int write_one(const uint8_t *bytes, size_t length_bytes, const struct cho
     return error;
 }
 
+/* The word names cells that the file has not: celldump has no eye for it, and a writer of the same boot wants them. */
+static bool has_wild_word(const uint8_t *bytes, size_t length_bytes)
+{
+    uint64_t next = cellar_load_le32(bytes + CELLAR_AT_WORD + 4);
+
+    return (cellar_load_le32(bytes + CELLAR_AT_FLAGS) & CELLAR_FLAG_WORD) != 0 &&
+           next * cellar_load_le32(bytes + CELLAR_AT_BYTES_PER_CELL) > length_bytes;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
 {
     struct choices choices = read_choices(bytes, length_bytes);
@@ -336,7 +350,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length_bytes)
     dumped = fuzz_open_dump(bytes, length_bytes, choices.dump, (choices.dump & 7) == 7 ? NULL : &fuzz_open_key);
     if (dumped != 4) { /* celldump finds nothing that could not be opened */
         FUZZ_NEEDS(opened == 0);
-        FUZZ_NEEDS(written == 0 || written == -ENOTSUP || written == CELLAR_EWINDOW);
+        FUZZ_NEEDS(written == 0 || written == -ENOTSUP || written == CELLAR_EWINDOW ||
+                   (written == CELLAR_ECORRUPT && has_wild_word(bytes, length_bytes)));
     }
     FUZZ_NEEDS(fuzz_rooms_taken() == 0);
     return 0;

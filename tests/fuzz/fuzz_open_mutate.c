@@ -92,6 +92,16 @@ static void put_footer(struct dice *dice, uint8_t *bytes, size_t length_bytes)
     cellar_footer_encode(&footer, bytes + (size_t)(index + 1) * bytes_per_cell - CELLAR_FOOTER_BYTES);
 }
 
+/* What a writer publishes by the word, or what anybody may find there. */
+static void change_word(struct dice *dice, uint8_t *bytes, size_t length_bytes)
+{
+    cellar_store_le32(bytes + CELLAR_AT_WORD, some_index(dice, bytes, length_bytes));
+    cellar_store_le32(bytes + CELLAR_AT_WORD + 4, some_index(dice, bytes, length_bytes));
+    if (roll(dice, 3) == 0)
+        cellar_store_le64(bytes + CELLAR_AT_EPOCH, roll(dice, 3));
+    bytes[CELLAR_AT_FLAGS] |= CELLAR_FLAG_WORD;
+}
+
 /* The bytes that the original leaves zero. */
 static void change_extension(struct dice *dice, uint8_t *bytes)
 {
@@ -175,7 +185,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t length_bytes, size_t capac
 
     if (length_bytes < CELLAR_HEADER_BYTES)
         return LLVMFuzzerMutate(bytes, length_bytes, capacity_bytes);
-    switch (roll(&dice, 15)) {
+    switch (roll(&dice, 16)) {
     case 0:
     case 1:
     case 2:
@@ -196,6 +206,9 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t length_bytes, size_t capac
         break;
     case 9:
         change_record(&dice, bytes, length_bytes);
+        break;
+    case 10:
+        change_word(&dice, bytes, length_bytes);
         break;
     case 8: /* the header alone: it is a small part of most files */
         LLVMFuzzerMutate(bytes, CELLAR_HEADER_BYTES, CELLAR_HEADER_BYTES);
