@@ -10,7 +10,7 @@ FILE_LINES = 600  # this many are too many
 FUNCTION_LINES = 70  # this many are too many
 LINE_COLUMNS = 120
 C_SUFFIXES = {".c", ".h"}
-PROSE_SUFFIXES = {".md", ".json", ".1"}
+PROSE_SUFFIXES = {".md", ".json", ".svg", ".1"}
 CLANG_FORMAT_VERSION = "14"  # others format some things differently
 
 # Written apart, so that this file passes.
