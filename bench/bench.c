@@ -98,6 +98,7 @@ struct options {
     const struct bench_scale *scale;
     const char *only;
     const char *engine;
+    const char *mode;
     const char *parent; /* of the directory that the run makes */
     const char *json;
     bool growth;
@@ -117,6 +118,8 @@ static void print_help(FILE *file)
             "  --only WORKLOAD  only this workload, or if there is none of the name, all that begin so;\n"
             "                   with --goals also those of the goals that begin so\n"
             "  --engine NAME    only this engine\n"
+            "  --mode MODE      only this mode, as the tables name it before the brackets, in workloads whose rows\n"
+            "                   take turns\n"
             "  --dir DIR        put the stores into a fresh directory in DIR, removed afterwards\n"
             "                   (default: $TMPDIR, or the current directory)\n"
             "  --json FILE      write the result to FILE as well\n"
@@ -160,17 +163,12 @@ static int check_names(const struct options *options)
 static int parse_options(int argc, char **argv, struct options *options)
 {
     static const struct option known[] = {
-        {"quick", no_argument, NULL, 'q'},
-        {"tiny", no_argument, NULL, 't'},
-        {"goals", no_argument, NULL, 'g'},
-        {"growth", no_argument, NULL, 'G'},
-        {"only", required_argument, NULL, 'o'},
-        {"engine", required_argument, NULL, 'e'},
-        {"dir", required_argument, NULL, 'd'},
-        {"json", required_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"quick", no_argument, NULL, 'q'},      {"tiny", no_argument, NULL, 't'},
+        {"goals", no_argument, NULL, 'g'},      {"growth", no_argument, NULL, 'G'},
+        {"only", required_argument, NULL, 'o'}, {"engine", required_argument, NULL, 'e'},
+        {"mode", required_argument, NULL, 'm'}, {"dir", required_argument, NULL, 'd'},
+        {"json", required_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},    {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -187,6 +185,8 @@ static int parse_options(int argc, char **argv, struct options *options)
             options->only = optarg;
         else if (option == 'e')
             options->engine = optarg;
+        else if (option == 'm')
+            options->mode = optarg;
         else if (option == 'd')
             options->parent = optarg;
         else if (option == 'j')
@@ -266,6 +266,10 @@ static int run_workloads(struct bench_session *session, const struct options *op
     for (size_t i = 0; i < bench_workload_count; i++)
         if (wanted(session, options, bench_workloads[i]) && run_workload(session, options, bench_workloads[i]) != 0)
             return EXIT_FAILED;
+    if (options->mode != NULL && session->result.row_count == 0) {
+        fprintf(stderr, "bench: there is no mode '%s' here\n", options->mode);
+        return EXIT_USAGE;
+    }
     if (options->goals)
         bench_output_goals(&session->result);
     if (options->json != NULL && bench_output_json(options->json, &machine, &session->result) < 0)
@@ -292,6 +296,7 @@ int main(int argc, char **argv)
     session.scale = options.scale;
     session.only = options.only;
     session.engine = options.engine;
+    session.mode = options.mode;
     session.growth = options.growth;
     session.directory = directory;
     status = run_workloads(&session, &options);

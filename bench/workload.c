@@ -233,6 +233,13 @@ static int add_case(struct bench_session *session, const struct bench_workload *
     return status;
 }
 
+static bool is_wanted(const struct bench_session *session, const struct bench_workload *workload,
+                      const struct bench_variant *variant)
+{
+    return (workload->operations & 1u << variant->operation) != 0 &&
+           (session->mode == NULL || strcmp(variant->mode, session->mode) == 0);
+}
+
 static int add_cases(struct bench_session *session, const struct bench_workload *workload, struct bench_case *cases,
                      size_t *case_count)
 {
@@ -246,7 +253,7 @@ static int add_cases(struct bench_session *session, const struct bench_workload 
         if (session->engine != NULL && strcmp(session->engine, engine->name) != 0)
             continue;
         for (size_t v = 0; v < engine->variant_count && status == 0 && *case_count < CASES_MAX; v++)
-            if (workload->operations & 1u << engine->variants[v].operation)
+            if (is_wanted(session, workload, &engine->variants[v]))
                 status = add_case(session, workload, engine, &engine->variants[v], peer_cells, cases, case_count);
         if (engine->cells_file != NULL && *case_count > first_case)
             snprintf(peer_cells, sizeof peer_cells, "%s/%s", cases[first_case].directory, engine->cells_file);

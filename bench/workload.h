@@ -44,6 +44,7 @@ struct bench_session {
     const struct bench_scale *scale;
     const char *only;      /* a workload's name, or the beginning of some; NULL: all */
     const char *engine;    /* NULL: all */
+    const char *mode;      /* of the cases, without a data path; NULL: all */
     bool growth;           /* with those workloads, too, that only run on demand */
     const char *directory; /* a fresh one, of this run's own */
     struct bench_cells source;
