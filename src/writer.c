@@ -36,17 +36,16 @@ int cellar_writer_poison(struct cellar_writer *writer, int error)
 {
     int none = 0;
 
-    if (error < 0) {
+    if (error < 0)
         atomic_compare_exchange_strong(&writer->poison, &none, error);
-        cellar_fork_page_disturb(writer->fork_page);
-    }
     return error;
 }
 
-/* Whether cellar_writer_check gives 0, by one load; false says nothing. */
+/* Whether cellar_writer_check gives 0, in short; false says nothing. */
 static inline bool is_fine(const struct cellar_writer *writer)
 {
-    return cellar_fork_page_is_quiet(writer->fork_page);
+    return cellar_fork_page_is_quiet(writer->fork_page) &&
+           atomic_load_explicit(&writer->poison, memory_order_relaxed) == 0;
 }
 
 static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)

@@ -47,11 +47,6 @@ int cellar_fork_page_take(const struct cellar_fork_page **ret_page)
     return 0;
 }
 
-void cellar_fork_page_disturb(struct cellar_fork_page *page)
-{
-    atomic_store_explicit(&page->quiet, 0, memory_order_relaxed);
-}
-
 bool cellar_fork_page_compare_process(const struct cellar_fork_page *page)
 {
     return page->process != getpid();

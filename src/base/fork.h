@@ -11,21 +11,19 @@
 /* A page that the kernel clears in a child (MADV_WIPEONFORK): looking at it is one load, getpid is a system call. Where
  * the kernel can't, the process id is compared. */
 struct cellar_fork_page {
-    atomic_uchar quiet;           /* 1: no child, and nobody wants a closer look; one load for all questions */
+    atomic_uchar quiet;           /* 1: wiped by fork, and not in a child: the answer by one load */
     volatile unsigned char alive; /* 0: we are in a child */
     bool wiped;                   /* the kernel clears the page */
     pid_t process;
 };
 
-/* The page of this process, which all handles that it opens look at. It is never given back: there is one for a process,
- * and in a child that opens handles, too, another one beside the wiped one of its parent's. Any thread. 0, or -ENOMEM. */
+/* The page of this process, which all handles that it opens look at. It is never given back: there is one for a
+ * process, and in a child that opens handles, too, another one beside the wiped one of its parent's. Any thread. 0, or
+ * -ENOMEM. */
 int cellar_fork_page_take(const struct cellar_fork_page **ret_page);
 bool cellar_fork_page_compare_process(const struct cellar_fork_page *page);
 
-/* From now on the page is never quiet: whoever asks it looks closely, at what else there is to look at, too. Any
- * thread. */
-void cellar_fork_page_disturb(struct cellar_fork_page *page);
-
+/* False says nothing. */
 static inline bool cellar_fork_page_is_quiet(const struct cellar_fork_page *page)
 {
     return CELLAR_LIKELY(atomic_load_explicit(&page->quiet, memory_order_relaxed) != 0);

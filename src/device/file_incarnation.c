@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,7 +27,7 @@
 
 enum { BOOT_ID_BYTES = 36 };
 
-/* From /proc. CELLAR_NONE: there is none for us. */
+/* CELLAR_NONE: there is no /proc for us. */
 static int read_boot_id(unsigned char boot_id[BOOT_ID_BYTES])
 {
     ssize_t got;
@@ -47,37 +46,12 @@ static int read_boot_id(unsigned char boot_id[BOOT_ID_BYTES])
     return error;
 }
 
-/*
- * The same, read once: a process does not outlive the boot. (One that was saved and is restored on a later boot, as CRIU
- * does, keeps the former one's.) Any thread, also in a child that was forked while another thread was in here: it finds
- * BEING_STORED for good, and reads each time.
- */
-static int know_boot_id(unsigned char ret_boot_id[BOOT_ID_BYTES])
-{
-    enum { UNKNOWN, BEING_STORED, KNOWN };
-    static unsigned char known[BOOT_ID_BYTES];
-    static atomic_int stage = UNKNOWN;
-    int found = UNKNOWN;
-    int error;
-
-    if (atomic_load_explicit(&stage, memory_order_acquire) == KNOWN) {
-        memcpy(ret_boot_id, known, BOOT_ID_BYTES);
-        return 0;
-    }
-    error = read_boot_id(ret_boot_id);
-    if (error == 0 && atomic_compare_exchange_strong(&stage, &found, BEING_STORED)) {
-        memcpy(known, ret_boot_id, BOOT_ID_BYTES);
-        atomic_store_explicit(&stage, KNOWN, memory_order_release);
-    }
-    return error;
-}
-
 int cellar_file_incarnation(void *state, uint64_t *ret_incarnation)
 {
     const struct cellar_file *file = state;
     unsigned char known[BOOT_ID_BYTES + 40];
     struct statx status;
-    int error = know_boot_id(known);
+    int error = read_boot_id(known);
 
     *ret_incarnation = 0;
     if (error != 0)

@@ -116,7 +116,7 @@ static int child_compares(void *user)
 
     page->process = getppid();
     page->wiped = false;
-    cellar_fork_page_disturb(page);
+    atomic_store(&page->quiet, 0);
     page->alive = 1;
     SUPPORT_CHILD_NEEDS(cellar_fork_page_compare_process(page));
     SUPPORT_CHILD_NEEDS(cellar_forked(page));
@@ -133,7 +133,7 @@ static void test_process_id_where_nothing_is_wiped(void **state)
 
     (void)state;
     page->wiped = false;
-    cellar_fork_page_disturb(page);
+    atomic_store(&page->quiet, 0);
     assert_false(cellar_forked(page));
     assert_false(cellar_fork_page_compare_process(page));
     assert_int_equal(support_child(child_compares, page), 0);
