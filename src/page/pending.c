@@ -12,6 +12,8 @@
 /* What O_DIRECT mostly asks for; to a whole page of the system it would cost as much again. */
 enum { BYTES_ALIGN_MAX = 512 };
 
+enum { STRUCT_ALIGN = 64 }; /* a line of the processor's cache */
+
 void cellar_pending_open(struct cellar_pending_set *set, size_t page_bytes, size_t spare_max)
 {
     *set = (struct cellar_pending_set){
@@ -22,44 +24,46 @@ void cellar_pending_open(struct cellar_pending_set *set, size_t page_bytes, size
     };
 }
 
-static void *new_bytes(const struct cellar_pending_set *set)
+static void *map_bytes(const struct cellar_pending_set *set)
 {
-    size_t align = set->page_bytes < BYTES_ALIGN_MAX ? set->page_bytes : BYTES_ALIGN_MAX;
-    void *bytes;
+    void *bytes = mmap(NULL, set->page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (set->guarded) {
-        bytes = mmap(NULL, set->page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        return bytes == MAP_FAILED ? NULL : bytes;
-    }
-    return posix_memalign(&bytes, align < sizeof(void *) ? sizeof(void *) : align, set->page_bytes) == 0 ? bytes : NULL;
-}
-
-static void free_bytes(const struct cellar_pending_set *set, void *bytes)
-{
-    if (set->guarded)
-        cellar_bury(bytes, set->page_bytes);
-    else
-        free(bytes);
+    return bytes == MAP_FAILED ? NULL : bytes;
 }
 
 static void free_page(const struct cellar_pending_set *set, struct cellar_pending *pending)
 {
-    free_bytes(set, pending->bytes);
-    free(pending);
+    if (set->guarded) {
+        cellar_bury(pending->bytes, set->page_bytes);
+        free(pending);
+    } else {
+        free(pending->bytes); /* where the struct lies, too */
+    }
 }
 
 /* Aligned for devices that ask for it. NULL: no memory. */
 static struct cellar_pending *new_page(const struct cellar_pending_set *set)
 {
-    struct cellar_pending *pending = calloc(1, sizeof *pending + set->word_count * sizeof pending->dirty[0]);
+    size_t align = set->page_bytes < BYTES_ALIGN_MAX ? set->page_bytes : BYTES_ALIGN_MAX;
+    size_t struct_bytes = sizeof(struct cellar_pending) + set->word_count * sizeof(uint64_t);
+    size_t ahead = set->page_bytes < STRUCT_ALIGN ? STRUCT_ALIGN : set->page_bytes;
+    struct cellar_pending *pending;
+    void *bytes;
 
-    if (pending == NULL)
-        return NULL;
-    pending->bytes = new_bytes(set);
-    if (pending->bytes == NULL) {
-        free(pending);
-        return NULL;
+    if (set->guarded) {
+        pending = calloc(1, struct_bytes);
+        bytes = pending != NULL ? map_bytes(set) : NULL;
+        if (bytes == NULL) {
+            free(pending);
+            return NULL;
+        }
+    } else {
+        if (posix_memalign(&bytes, align < sizeof(void *) ? sizeof(void *) : align, ahead + struct_bytes) != 0)
+            return NULL;
+        pending = (struct cellar_pending *)(void *)((unsigned char *)bytes + ahead);
+        memset(pending, 0, struct_bytes);
     }
+    pending->bytes = bytes;
     return pending;
 }
 
@@ -193,7 +197,7 @@ int cellar_pending_write(struct cellar_pending_set *set, uint64_t address, const
     if (length == 0)
         return 0;
     if (length <= set->page_bytes - offset) {
-        struct cellar_pending *pending = cellar_pending_find(set, page);
+        struct cellar_pending *pending = cellar_pending_find_at(set, address);
 
         if (pending == NULL)
             pending = insert_page(set, page);
@@ -239,12 +243,12 @@ struct cellar_pending *cellar_pending_fill(struct cellar_pending_set *set, uint6
 /* Who goes on to use the bytes where they were crashes. */
 static void move_bytes(const struct cellar_pending_set *set, struct cellar_pending *pending)
 {
-    unsigned char *bytes = new_bytes(set);
+    unsigned char *bytes = map_bytes(set);
 
     if (bytes == NULL)
         return;
     memcpy(bytes, pending->bytes, set->page_bytes);
-    free_bytes(set, pending->bytes);
+    cellar_bury(pending->bytes, set->page_bytes);
     pending->bytes = bytes;
 }
 

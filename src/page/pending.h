@@ -24,7 +24,9 @@ struct cellar_pending {
 
 struct cellar_pending_set {
     size_t page_bytes, word_count;
-    bool guarded; /* the bytes of a page are a mapping of their own, and move when the last pin goes: the debug mode */
+    /* The bytes of a page are a mapping of their own, and move when the last pin goes: the debug mode. Else they lie right
+     * before the page's struct, so that both can be fetched at once. */
+    bool guarded;
     unsigned page_shift;
     struct cellar_table table;     /* page -> struct cellar_pending, each with a dirty byte */
     uint64_t byte_count;           /* dirty bytes */
@@ -53,6 +55,20 @@ void cellar_pending_unpin(struct cellar_pending_set *set, struct cellar_pending 
 static inline struct cellar_pending *cellar_pending_find(const struct cellar_pending_set *set, uint64_t page)
 {
     return cellar_table_find(&set->table, page);
+}
+
+/* The same for the page of an address whose bytes are wanted next: they are asked for from memory at once, beside the
+ * struct that names them, where they lie as new_page put them. */
+static inline struct cellar_pending *cellar_pending_find_at(const struct cellar_pending_set *set, uint64_t address)
+{
+    struct cellar_pending *pending = cellar_pending_find(set, address >> set->page_shift);
+    size_t offset = (size_t)(address & (set->page_bytes - 1));
+
+    if (pending != NULL && !set->guarded) {
+        __builtin_prefetch((const unsigned char *)pending - set->page_bytes + offset);
+        __builtin_prefetch(&pending->dirty[offset / 64]);
+    }
+    return pending;
 }
 
 /* Copies the dirty ones of the bytes [from, to) of the page to buffer + (their place - from). */

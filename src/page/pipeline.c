@@ -226,17 +226,19 @@ int cellar_pipeline_write(struct cellar_pipeline *pipeline, uint64_t address, co
     return error;
 }
 
-/* A piece within one page: through the cache unless all of it is pending, then what is pending over it. */
+/* A piece within one page: what is pending, or through the cache and then what is pending over it. */
 static int read_piece(struct cellar_pipeline *pipeline, uint64_t address, unsigned char *buffer, size_t length)
 {
     size_t page_bytes = pipeline->pending.page_bytes;
-    const struct cellar_pending *pending =
-        cellar_pending_find(&pipeline->pending, address >> pipeline->pending.page_shift);
     size_t offset = (size_t)(address & (page_bytes - 1));
-    int error = 0;
+    const struct cellar_pending *pending = cellar_pending_find_at(&pipeline->pending, address);
+    int error;
 
-    if (pending == NULL || cellar_bits_next(pending->dirty, false, offset, offset + length) != CELLAR_BITS_NONE)
-        error = cellar_cache_read(pipeline->front.cache, address, buffer, length);
+    if (pending != NULL && cellar_bits_next(pending->dirty, false, offset, offset + length) == CELLAR_BITS_NONE) {
+        memcpy(buffer, pending->bytes + offset, length);
+        return 0;
+    }
+    error = cellar_cache_read(pipeline->front.cache, address, buffer, length);
     if (error == CELLAR_EBOUNDS)
         pipeline->fault_address = cellar_cache_fault_address(pipeline->front.cache);
     if (error == 0 && pending != NULL)
