@@ -219,7 +219,7 @@ def panel_axes(panel):
         return commands + ["unset logscale y", f"set yrange [0:{number(top * 1.12)}]", "set ytics auto"]
     return commands + [
         "set logscale y",
-        f"set yrange [{number(panel.y_tics[0][0])}:{number(panel.y_tics[-1][0])}]",
+        f"set yrange [{number(panel.y_tics[0][0] * 0.95)}:{number(panel.y_tics[-1][0] * 1.05)}]",
         f"set ytics {tic_list(panel.y_tics)}",
     ]
 
