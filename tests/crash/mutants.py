@@ -26,11 +26,25 @@ BIND = ("    if (error == 0 && header->incarnation != 0)\n"
         "sizeof(uint64_t));\n")
 BEGIN_SYNC = "    int error = cellar_header_begin_sync(header);\n\n    if (error == 0)\n"
 BEGIN_NONE = "    int error = 0;\n\n    if (error == 0)\n"
-CELLS = "    error = cellar_cells_commit(&writer->ground->cells);\n"
+CELLS = "    error = cellar_cells_commit(&writer->ground->cells, offset_of(writer, state.next_index));\n"
 PUBLISH = "    error = cellar_header_publish(&writer->ground->header, &state, &writer->key);\n"
 
 CHECKED_BARRIER = ("    if (error == 0)\n"
                    "        error = cellar_header_barrier(header, (uint64_t)state->next_index * bytes_per_cell);\n")
+
+WORD_ADOPTED = ("    if (error == 0 && (to->words || writer->words))\n"
+                "        error = cellar_header_store_state(to, &pick->adopted);\n")
+SLOTS_ADOPTED = ("    if (error == 0)\n"
+                 "        error = cellar_header_publish(to, &pick->adopted, &writer->key);\n")
+FLAG_CLEAR = ("    if (header->words && !wanted)\n"
+              "        error = cellar_header_change_flags(header, 0, CELLAR_FLAG_WORD);\n")
+EPOCH = ("    if (error == 0 && (wanted || header->epoch != 0))\n"
+         "        error = cellar_header_end_epoch(header);\n")
+RETIRED = "    (void)!cellar_header_change_flags(&ground->header, CELLAR_FLAG_RETIRED, 0);\n"
+RETIRED_EPOCH = ("    if (header->epoch != 0) /* they may go by the word */\n"
+                 "        (void)!cellar_header_end_epoch(&ground->header);\n").replace("(header->", "(ground->header.")
+WHOLE = "    pick->whole = is_whole(evidence) && !suspect;"
+STORE_WORD = "cellar_header_commit_word(&writer->ground->header, writer->alloc.next_index, writer->root_index);"
 
 # name, the mode that must find it (and the seed to begin with), file, the piece, what it becomes
 MUTANTS = (
@@ -165,6 +179,50 @@ MUTANTS = (
      "    error = cellar_header_end_records(&writer->ground->header);", "    error = 0;"),
     ("record: dropped by close before the slots are durable", "window", "src/cell/header_record.c",
      "    error = cellar_header_settle(header);", "    error = 0;"),
+    ("word: not stored when a writer opens", "failing", "src/writer_recover.c",
+     WORD_ADOPTED, ""),
+    ("word: stored after the slots are bound", "failing:4", "src/writer_recover.c",
+     WORD_ADOPTED + SLOTS_ADOPTED, SLOTS_ADOPTED + WORD_ADOPTED),
+    ("word: not stored where the file has one and the writer none", "failing", "src/writer_recover.c",
+     "(to->words || writer->words)", "writer->words"),
+    ("word: stored by a writer without the flag", "window", "src/cell/header_word.c",
+     "        error = cellar_header_change_flags(header, CELLAR_FLAG_WORD, 0);", "        error = 0;"),
+    ("word: the flag before the word", "window:25", "src/writer_recover.c",
+     "    if (error == 0 && (to->words || writer->words))\n",
+     "    if (error == 0 && writer->words)\n        error = cellar_header_change_flags(to, CELLAR_FLAG_WORD, 0);\n"
+     "    if (error == 0 && (to->words || writer->words))\n"),
+    ("word: the flag stays when a writer by slots opens", "window", "src/cell/header_word.c",
+     "        error = cellar_header_change_flags(header, 0, CELLAR_FLAG_WORD);", "        error = 0;"),
+    ("word: the epoch stays when a writer opens", "window", "src/cell/header_word.c",
+     EPOCH, ""),
+    ("word: the epoch stays where no word will be", "window", "src/cell/header_word.c",
+     "(wanted || header->epoch != 0)", "wanted"),
+    ("word: the epoch changes before the flag is clear", "window", "src/cell/header_word.c",
+     FLAG_CLEAR + EPOCH, EPOCH.replace("error == 0 && ", "") + FLAG_CLEAR.replace("if (", "if (error == 0 && ")),
+    ("word: the epoch stays at truncate", "path", "src/writer_truncate.c",
+     "        (void)!cellar_header_end_epoch(&ground->header);", "        ;"),
+    ("word: RETIRED after the epoch", "path", "src/writer_truncate.c",
+     RETIRED + RETIRED_EPOCH, RETIRED_EPOCH + RETIRED),
+    ("word: trusted where nothing says that it is whole", "window", "src/cell/header_pick.c",
+     WHOLE, "    pick->whole = (pick->word || is_whole(evidence)) && !suspect;"),
+    ("word: trusted where SUSPECT stands", "failing-large:4", "src/cell/header_pick.c",
+     WHOLE, "    pick->whole = is_whole(evidence) && (pick->word || !suspect);"),
+    ("word: ignored", "window", "src/cell/header_pick.c",
+     "    if ((evidence->extension.flags & CELLAR_FLAG_WORD) == 0 ||", "    if (true ||"),
+    ("word: its cells not counted where it isn't whole", "window-unmarked:8", "src/cell/header_pick.c",
+     "    pick->process = *word;\n", "    if (!is_whole(evidence))\n        return 0;\n    pick->process = *word;\n"),
+    ("word: one beyond the file taken for corrupt", "path:493", "src/cell/header_pick.c",
+     "is_whole(evidence) ? fail(ret_problem, CELLAR_AT_WORD + 4, word->next_index) : 0;",
+     "fail(ret_problem, CELLAR_AT_WORD + 4, word->next_index);"),
+    ("word: the flag not looked at", "path:8", "src/cell/header_pick.c",
+     "(evidence->extension.flags & CELLAR_FLAG_WORD) == 0 || word", "word"),
+    ("word: no slots at a flush", "window", "src/writer.c",
+     "    if (error == 0 && writer->words) /* what is flushed",
+     "    if (error == 0 && false) /* what is flushed"),
+    ("word: a close leaves the flag", "window", "src/writer.c",
+     "        error = cellar_header_switch_words(&writer->ground->header, false);", "        error = 0;"),
+    ("word: a commit before its cells", "window", "src/writer.c",
+     STORE_WORD, STORE_WORD.replace("next_index,", "next_index + 1,")),
     ("folder not synced", "path", "src/device/file_name.c",
      "        error = sync_folder(folder);", "        error = 0;"),
 )
