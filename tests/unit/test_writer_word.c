@@ -226,6 +226,28 @@ static void test_flush_of_older_state(void **state)
     store_close(writer);
 }
 
+/* 0 is that of a file that never had a word: it is left out, and readers notice the change all the same. */
+static void test_epoch_wraps(void **state)
+{
+    static const unsigned char last[4] = {0xff, 0xff, 0xff, 0xff};
+    unsigned char header[CELLAR_HEADER_BYTES];
+    struct store_fixture *f = *state;
+    struct cellar_writer *writer = word_new(f);
+    struct cellar_reader *reader;
+
+    store_patch(f, CELLAR_AT_EPOCH, last, sizeof last);
+    reader = store_reader(f, &f->key);
+    cellar_writer_abandon(writer);
+    writer = word_again(f, CELLAR_PUBLISH_SLOTS);
+    read_header(f, header);
+    assert_int_equal(cellar_extension_decode(header).epoch, 1);
+    commit_root(writer, 1);
+    assert_done(cellar_reader_refresh(reader));
+    assert_stands(reader, 9, 8);
+    cellar_reader_close(reader);
+    store_close(writer);
+}
+
 static void test_refused(void **state)
 {
     struct store_fixture *f = *state;
@@ -282,6 +304,7 @@ int main(void)
         STORE_ON(test_death, STORE_MAPPED),
         STORE_ON(test_death, STORE_MEMORY_MAPPED),
         STORE_ON(test_flush_of_older_state, STORE_MAPPED),
+        STORE_ON(test_epoch_wraps, STORE_MAPPED),
         STORE_ON(test_refused, STORE_MAPPED),
         STORE_ON_FILES(test_without_window),
     };
