@@ -212,7 +212,7 @@ int cellar_reader_refresh(struct cellar_reader *reader)
             return result;
     } else if (reader->ground.window != NULL && !reader->retired_before &&
                cellar_header_is_quiet(&reader->ground.header, pair_of(reader), &reader->seen,
-                                      CELLAR_FLAG_RETIRED | CELLAR_FLAG_WORD)) {
+                                      CELLAR_FLAG_RETIRED | (reader->has_key ? CELLAR_FLAG_WORD : 0u))) {
         return CELLAR_NONE;
     }
     return note(reader, refresh(reader));
