@@ -24,8 +24,8 @@ struct cellar_pending {
 
 struct cellar_pending_set {
     size_t page_bytes, word_count;
-    /* The bytes of a page are a mapping of their own, and move when the last pin goes: the debug mode. Else they lie right
-     * before the page's struct, so that both can be fetched at once. */
+    /* The bytes of a page are a mapping of their own, and move when the last pin goes: the debug mode. Else they lie
+     * right before the page's struct, so that both can be fetched at once. */
     bool guarded;
     unsigned page_shift;
     struct cellar_table table;     /* page -> struct cellar_pending, each with a dirty byte */
