@@ -4,6 +4,7 @@
 
 #include <cellar/store.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +52,22 @@ static int measure(const struct cellar_snapshot *snapshot, uint32_t index, struc
         layout->count++;
     }
     return result == CELLAR_NONE ? 0 : result;
+}
+
+/*
+ * A value of one chunk, as values of up to 65,535 bytes are, in a window: found by one look at its footer. False says
+ * only that it has to be walked: it has more chunks, is broken, or lies elsewhere.
+ */
+static inline bool find_single(const struct cellar_snapshot *snapshot, uint32_t index, struct cellar_chunk *ret_chunk)
+{
+    struct cellar_footer footer;
+    uint64_t offset;
+
+    if (snapshot->window == NULL ||
+        cellar_footer_offset(snapshot->bytes_per_cell, index, snapshot->next_index, &offset) != 0)
+        return false;
+    footer = cellar_footer_decode(snapshot->window + offset);
+    return footer.cdr == 0 && cellar_chunk_check(snapshot->bytes_per_cell, index, &footer, ret_chunk, NULL) == 0;
 }
 
 int cellar_snapshot_value_size(const struct cellar_snapshot *snapshot, uint32_t index, uint64_t *ret_size_bytes)
@@ -122,9 +139,17 @@ static int copy_out(const struct cellar_snapshot *snapshot, uint32_t index, cons
 int cellar_snapshot_read_value(const struct cellar_snapshot *snapshot, uint32_t index, void *buffer,
                                size_t capacity_bytes, size_t *ret_size_bytes)
 {
+    struct cellar_chunk chunk;
     struct layout layout;
-    int error = measure(snapshot, index, &layout);
+    int error;
 
+    if (find_single(snapshot, index, &chunk) && chunk.size_bytes <= capacity_bytes) {
+        if (chunk.size_bytes > 0) /* the buffer of an empty value may have no address */
+            memcpy(buffer, snapshot->window + (uint64_t)chunk.first_index * snapshot->bytes_per_cell, chunk.size_bytes);
+        *ret_size_bytes = chunk.size_bytes;
+        return 0;
+    }
+    error = measure(snapshot, index, &layout);
     if (error != 0)
         return error;
     if (layout.size_bytes > capacity_bytes)
@@ -175,6 +200,11 @@ int cellar_snapshot_value_pieces(const struct cellar_snapshot *snapshot, uint32_
 
     if (snapshot->window == NULL)
         return -ENOTSUP;
+    if (capacity > 0 && find_single(snapshot, index, &chunk)) {
+        pieces[0] = piece_of(snapshot, chunk.first_index, chunk.size_bytes);
+        *ret_count = 1;
+        return 0;
+    }
     error = measure(snapshot, index, &layout);
     if (error != 0)
         return error;
