@@ -174,7 +174,10 @@ static void do_commit(struct ops_model *m)
 
 static void do_flush(struct ops_model *m)
 {
-    if (ops_below(m, 3) == 0) {
+    bool committed = ops_below(m, 3) == 0;
+
+    m->tried_roots[m->tried_count++ % OPS_TRIED_MAX] = committed ? m->committed.root_index : m->now.root_index;
+    if (committed) {
         if (!ops_went_well(m, cellar_writer_flush_committed(m->writer), 0))
             return;
     } else {
@@ -183,6 +186,7 @@ static void do_flush(struct ops_model *m)
         ops_note_commit(m);
     }
     m->flushed = m->committed;
+    m->tried_count = 0;
 }
 
 static void do_rollback(struct ops_model *m)
@@ -202,6 +206,7 @@ static void do_close(struct ops_model *m)
     m->fuzz.honest = true;
     ops_note_commit(m); /* closing commits */
     m->flushed = m->committed;
+    m->tried_count = 0;
     FUZZ_NEEDS(cellar_writer_close(m->writer) == 0);
     FUZZ_NEEDS(cellar_writer_open_on(m->device, &m->options, &m->writer) == 0);
     cellar_writer_recovery(m->writer, &recovery);

@@ -105,6 +105,15 @@ static void open_readers(struct ops_model *m)
     FUZZ_NEEDS(cellar_reader_open_on(m->device, &options, &m->follower) == 0);
 }
 
+static bool was_tried(const struct ops_model *m, uint32_t root_index)
+{
+    for (unsigned i = 0; i < OPS_TRIED_MAX && i < m->tried_count; i++) {
+        if (m->tried_roots[i] == root_index)
+            return true;
+    }
+    return false;
+}
+
 /*
  * The state that was adopted is one that a crash here may lead to: everything committed, and what was being committed
  * when the device failed as a whole or not at all; the root of one of the states, too. Without failures the root is the
@@ -118,7 +127,7 @@ static void take_state(struct ops_model *m)
     struct cellar_state state = {.next_index = snapshot.next_index, .root_index = snapshot.root_index};
 
     FUZZ_NEEDS(state.next_index == m->committed.next_index || (m->failed && state.next_index == m->now.next_index));
-    FUZZ_NEEDS(state.root_index == root ||
+    FUZZ_NEEDS(state.root_index == root || (!whole && was_tried(m, state.root_index)) ||
                (m->failed && (state.root_index == m->flushed.root_index ||
                               state.root_index == m->committed.root_index || state.root_index == m->now.root_index)));
     m->now = state;

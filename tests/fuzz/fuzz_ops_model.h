@@ -8,7 +8,7 @@
 
 #include <cellar/store.h>
 
-enum { OPS_VALUES_MAX = 16, OPS_SNAPSHOTS_MAX = 3, OPS_WRITE_BYTES_MAX = 70000 };
+enum { OPS_VALUES_MAX = 16, OPS_SNAPSHOTS_MAX = 3, OPS_TRIED_MAX = 4, OPS_WRITE_BYTES_MAX = 70000 };
 
 struct ops_value {
     uint32_t index, number; /* its bytes are those that number names, see fuzz_fill */
@@ -29,8 +29,13 @@ struct ops_model {
     struct ops_value values[OPS_VALUES_MAX]; /* in the order of their indices */
     size_t value_count;
     unsigned long_looks; /* at long values, of which not each is made */
-    bool lost_boot;      /* the device is another one since the writer was opened: what it wrote may be lost */
-    bool failed;         /* a wrong answer of the device has reached the writer: it is to be opened again */
+
+    /* The roots of flushes that failed since the last one that did not: their records may be found all the same, when
+     * the device is another one. */
+    uint32_t tried_roots[OPS_TRIED_MAX];
+    unsigned tried_count;
+    bool lost_boot; /* the device is another one since the writer was opened: what it wrote may be lost */
+    bool failed;    /* a wrong answer of the device has reached the writer: it is to be opened again */
 
     struct cellar_writer_options options;
     struct cellar_writer *writer;
