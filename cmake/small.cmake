@@ -13,7 +13,7 @@ set(CELLAR_HOT_SOURCES
     src/base/hash.c src/base/xxh3.c
     src/cell/cells.c src/cell/chunk.c src/cell/header.c src/cell/header_store.c src/cell/header_word.c
     src/page/cache.c src/page/cache_read.c src/page/evict_clock.c src/page/evict_sieve.c
-    src/page/pending.c src/page/pipeline.c src/page/table.c)
+    src/page/pending.c src/page/pipeline.c src/page/pipeline_send.c src/page/table.c)
 set(hot_flags -O2)
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU") # the padding between loops costs more than it brings here
   list(APPEND hot_flags -fno-align-functions -fno-align-jumps -fno-align-loops -fno-align-labels)
@@ -24,6 +24,13 @@ set_property(SOURCE ${CELLAR_HOT_SOURCES} APPEND PROPERTY COMPILE_OPTIONS "$<$<C
 target_compile_options(cellar_objects PRIVATE
                        "$<$<CONFIG:Release>:-Os;-fno-semantic-interposition;-ffunction-sections;-fdata-sections>"
                        "$<$<CONFIG:Release>:-fno-asynchronous-unwind-tables;-fno-unwind-tables>")
+
+# For size alone gcc copies bytes by one instruction that takes as long to begin as memcpy for a hundred bytes.
+include(CheckCCompilerFlag)
+check_c_compiler_flag(-mstringop-strategy=libcall CELLAR_CC_COPIES_BY_CALLS)
+if(CELLAR_CC_COPIES_BY_CALLS AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(cellar_objects PRIVATE "$<$<CONFIG:Release>:-mstringop-strategy=libcall>")
+endif()
 
 function(cellar_link_small target)
   foreach(flag IN ITEMS --gc-sections -Bsymbolic-functions -z,noseparate-code ${ARGN})
