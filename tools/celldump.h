@@ -71,6 +71,10 @@ struct cellar_dump {
     int record;
     struct cellar_state recorded;
 
+    /* The published word is ahead of the process-sync pair, or wild_word: lies beyond the file, which is corrupt. */
+    bool by_word, wild_word;
+    struct cellar_state word;
+
     enum cellar_dump_state state;
     struct cellar_dump_problem problems[CELLAR_DUMP_PROBLEMS_MAX];
     size_t problem_count;
@@ -108,6 +112,10 @@ void cellar_dump_add_problem(struct cellar_dump *dump, enum cellar_dump_state st
 
 /* What is flushed, as a reader without key sees it: of a record, or of the disk-sync pair. NULL: neither says. */
 const struct cellar_state *cellar_dump_flushed(const struct cellar_dump *dump);
+
+/* What is committed, as a reader with the key sees it: of the published word, or of the process-sync pair. NULL: neither
+ * says. */
+const struct cellar_state *cellar_dump_committed(const struct cellar_dump *dump);
 
 /* The state in force of a pair (dump->disk or dump->process): NULL if the pair is broken. */
 const struct cellar_state *cellar_dump_state_of(const struct cellar_dump *dump, int slot);

@@ -8,7 +8,7 @@
 static const char *cell_kind(const struct cellar_dump *dump, uint64_t index)
 {
     const struct cellar_state *disk = cellar_dump_flushed(dump);
-    const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
+    const struct cellar_state *process = cellar_dump_committed(dump);
 
     if (index < dump->start_index)
         return "of the header";

@@ -135,7 +135,7 @@ static int walk_root(struct cellar_dump *dump, const struct cellar_state *state,
 static int walk_roots(struct cellar_dump *dump, struct notes *notes)
 {
     const struct cellar_state *disk = cellar_dump_flushed(dump);
-    const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
+    const struct cellar_state *process = cellar_dump_committed(dump);
     int error = 0;
 
     if (!dump->cells_known)

@@ -95,9 +95,10 @@ static int read_header(struct cellar_dump *dump)
     return 0;
 }
 
-/* Whether the state that was flushed last stands in a record alone. */
-static int find_record(struct cellar_dump *dump)
+/* Whether the state that was flushed last stands in a record alone, and the committed one in the published word. */
+static int find_extended(struct cellar_dump *dump)
 {
+    struct cellar_pick_problem problem = {.file_offset = 0};
     struct cellar_evidence evidence;
     struct cellar_config config;
     struct cellar_pick pick;
@@ -117,6 +118,10 @@ static int find_record(struct cellar_dump *dump)
         dump->record = pick.record;
         dump->recorded = pick.disk;
     }
+    dump->word = evidence.extension.word;
+    error = cellar_pick_writer(&evidence, &pick, &problem);
+    dump->by_word = error == 0 && pick.word;
+    dump->wild_word = error != 0 && problem.file_offset == CELLAR_AT_WORD + 4;
     return 0;
 }
 
@@ -131,7 +136,7 @@ int cellar_dump_open(struct cellar_dump *dump, const char *path, const struct ce
     if (error == 0)
         error = read_header(dump);
     if (error == 0)
-        error = find_record(dump);
+        error = find_extended(dump);
     if (error == 0)
         cellar_dump_examine(dump);
     return error;

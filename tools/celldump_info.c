@@ -63,6 +63,19 @@ static json_t *record_json(const struct cellar_dump *dump)
     return json;
 }
 
+/* The published word, where it stands in place of the process-sync pair. */
+static json_t *word_json(const struct cellar_dump *dump)
+{
+    json_t *json;
+
+    if (!dump->by_word)
+        return json_null();
+    json = json_object();
+    json_object_set_new(json, "next_index", number_if(true, dump->word.next_index));
+    json_object_set_new(json, "root_index", root_if(true, dump->word.root_index));
+    return json;
+}
+
 static json_t *info_json(const struct cellar_dump *dump)
 {
     const struct cellar_config *config = &dump->config;
@@ -84,6 +97,7 @@ static json_t *info_json(const struct cellar_dump *dump)
     json_object_set_new(json, "disk_sync", pair_json(dump, CELLAR_DISK_1));
     json_object_set_new(json, "process_sync", pair_json(dump, CELLAR_PROCESS_1));
     json_object_set_new(json, "record", record_json(dump));
+    json_object_set_new(json, "word", word_json(dump));
     json_object_set_new(json, "state", json_string(cellar_dump_state_name(dump->state)));
     json_object_set_new(json, "next_index", number_if(state != NULL, state != NULL ? state->next_index : 0));
     json_object_set_new(json, "root_index", root_if(state != NULL, state != NULL ? state->root_index : 0));
@@ -134,11 +148,14 @@ static void print_slot(const struct cellar_dump *dump, enum cellar_slot_name nam
 static void print_state(const struct cellar_dump *dump)
 {
     const struct cellar_state *disk = cellar_dump_flushed(dump);
-    const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
+    const struct cellar_state *process = cellar_dump_committed(dump);
 
     if (dump->record >= 0)
         printf("record %d         holds, next %" PRIu32 ", root %s: newer than the disk-sync slots\n", dump->record + 1,
                dump->recorded.next_index, cellar_dump_root_text(dump->recorded.root_index));
+    if (dump->by_word)
+        printf("published word   next %" PRIu32 ", root %s: in place of the process-sync slots\n",
+               dump->word.next_index, cellar_dump_root_text(dump->word.root_index));
     if (disk != NULL)
         printf("flushed          next %" PRIu32 ", root %s: what a reader without key sees\n", disk->next_index,
                cellar_dump_root_text(disk->root_index));

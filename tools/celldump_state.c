@@ -40,6 +40,11 @@ const struct cellar_state *cellar_dump_flushed(const struct cellar_dump *dump)
     return dump->record >= 0 ? &dump->recorded : cellar_dump_state_of(dump, dump->disk);
 }
 
+const struct cellar_state *cellar_dump_committed(const struct cellar_dump *dump)
+{
+    return dump->by_word ? &dump->word : cellar_dump_state_of(dump, dump->process);
+}
+
 static void decode(struct cellar_dump *dump)
 {
     unsigned char whole[CELLAR_HEADER_BYTES] = {0};
@@ -196,13 +201,15 @@ static void examine_state(struct cellar_dump *dump, int slot)
 static void examine_sync(struct cellar_dump *dump)
 {
     const struct cellar_state *disk = cellar_dump_flushed(dump);
-    const struct cellar_state *process = cellar_dump_state_of(dump, dump->process);
+    const struct cellar_state *process = cellar_dump_committed(dump);
+    uint64_t offset;
 
     if (disk == NULL || process == NULL)
         return;
+    offset = dump->by_word ? CELLAR_AT_WORD + 4
+                           : cellar_slot_offset((enum cellar_slot_name)dump->process) + CELLAR_SLOT_AT_NEXT;
     if (disk->next_index > process->next_index)
-        cellar_dump_add_problem(dump, CELLAR_DUMP_RECOVERABLE,
-                                cellar_slot_offset((enum cellar_slot_name)dump->process) + CELLAR_SLOT_AT_NEXT,
+        cellar_dump_add_problem(dump, CELLAR_DUMP_RECOVERABLE, offset,
                                 "found process-sync next index %" PRIu32 ", expected at least %" PRIu32
                                 ", the disk-sync one",
                                 process->next_index, disk->next_index);
@@ -221,12 +228,17 @@ void cellar_dump_examine(struct cellar_dump *dump)
     examine_pair(dump, CELLAR_PROCESS_1);
     examine_state(dump, dump->disk);
     examine_state(dump, dump->process);
+    if (dump->wild_word)
+        cellar_dump_add_problem(dump, CELLAR_DUMP_CORRUPT, CELLAR_AT_WORD + 4,
+                                "found next index %" PRIu32 " in the published word, expected at most %" PRIu64
+                                ", the cells of the file",
+                                dump->word.next_index, dump->cell_count);
     examine_sync(dump);
 }
 
 uint32_t cellar_dump_bound(const struct cellar_dump *dump)
 {
-    const struct cellar_state *states[] = {cellar_dump_flushed(dump), cellar_dump_state_of(dump, dump->process)};
+    const struct cellar_state *states[] = {cellar_dump_flushed(dump), cellar_dump_committed(dump)};
     uint32_t bound = 0;
 
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {

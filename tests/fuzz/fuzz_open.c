@@ -329,7 +329,8 @@ static int write_one(const uint8_t *bytes, size_t length_bytes, const struct cho
     return error;
 }
 
-/* The word names cells that the file has not: celldump has no eye for it, and a writer of the same boot wants them. */
+/* The word names cells that the file has not, which a writer of the same boot wants. The device that celldump has here
+ * doesn't tell its boot. */
 static bool has_wild_word(const uint8_t *bytes, size_t length_bytes)
 {
     uint64_t next = cellar_load_le32(bytes + CELLAR_AT_WORD + 4);

@@ -207,6 +207,33 @@ class Records(ToolTest):
             self.info(self.image(broken=True, **more), code=CORRUPT)
 
 
+class Words(ToolTest):
+    """What a writer that publishes by the word leaves where it dies: slots that are behind."""
+
+    def image(self, flags=16, next_index=9):
+        store = Store()
+        store.value(b"hello")
+        data = bytearray(store.image(disk=(8, 0), process=(8, 0)))
+        struct.pack_into("<II", data, 160, 8, next_index)
+        struct.pack_into("<I", data, 192, flags)
+        return self.write("s", bytes(data))
+
+    def test_word_says_what_is_committed(self):
+        path = self.image()
+        info = self.info(path)
+        self.assertEqual(info["word"], {"next_index": 9, "root_index": 8})
+        self.assertEqual((info["next_index"], info["root_index"], info["state"]), (8, None, "unflushed"))
+        text = self.expect(DONE, "celldump", "info", path).stdout
+        self.assertIn(b"published word   next 9, root 8", text)
+        self.assertIn(b"the committed root 8 names a value of 5 bytes",
+                      self.expect(DONE, "celldump", "check", path).stdout)
+
+    def test_words_that_say_nothing(self):
+        for more in ({"flags": 0}, {"next_index": 7}, {"next_index": 10}):  # no mark: beyond the file is no corruption
+            info = self.info(self.image(**more))
+            self.assertEqual((info["word"], info["next_index"], info["state"]), (None, 8, "clean"))
+
+
 class Info(ToolTest):
     def test_json_fields(self):
         store = Store(key=b"k" * 32)
@@ -216,8 +243,8 @@ class Info(ToolTest):
         self.assertEqual(info, {
             "head_string": b"PLEBEIA TEST        ".hex(), "bytes_per_cell": 32, "max_index": MAX_INDEX, "version": 1,
             "start_index": 8, "file_bytes": 12 * 32, "cells": 12, "disk_sync": [slot, slot],
-            "process_sync": [dict(slot, key="good")] * 2, "record": None, "state": "clean", "next_index": 9,
-            "root_index": 8, "problems": []})
+            "process_sync": [dict(slot, key="good")] * 2, "record": None, "word": None, "state": "clean",
+            "next_index": 9, "root_index": 8, "problems": []})
 
     def test_key(self):
         path = self.write("s", Store(key=b"k" * 32).image())

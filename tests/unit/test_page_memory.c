@@ -364,7 +364,7 @@ static void test_memory_pipeline(void **state)
     assert_true(fail_each(step_open_functions, &world) >= 6);
     cellar_pipeline_close(world.pipeline);
     assert_true(fail_each(step_open_pipeline, &world) >= 6);
-    assert_true(fail_each(step_write_one, &world) >= 3);
+    assert_true(fail_each(step_write_one, &world) >= 2);
     cellar_pipeline_discard(world.pipeline);
     assert_done(cellar_pipeline_set_u8(world.pipeline, 200, 7));
     assert_true(fail_each(step_write, &world) >= 40);
