@@ -113,8 +113,8 @@ void cellar_dump_add_problem(struct cellar_dump *dump, enum cellar_dump_state st
 /* What is flushed, as a reader without key sees it: of a record, or of the disk-sync pair. NULL: neither says. */
 const struct cellar_state *cellar_dump_flushed(const struct cellar_dump *dump);
 
-/* What is committed, as a reader with the key sees it: of the published word, or of the process-sync pair. NULL: neither
- * says. */
+/* What is committed, as a reader with the key sees it: of the published word, or of the process-sync pair. NULL:
+ * neither says. */
 const struct cellar_state *cellar_dump_committed(const struct cellar_dump *dump);
 
 /* The state in force of a pair (dump->disk or dump->process): NULL if the pair is broken. */
