@@ -201,21 +201,36 @@ static int refresh(struct cellar_reader *reader)
     return result;
 }
 
+/* By what the next refresh can tell at once that there is nothing new. */
+static void learn_quiet(struct cellar_reader *reader)
+{
+    const unsigned char *window = reader->ground.window;
+    bool known = window != NULL && !reader->retired_before && !reader->word.followed && reader->seen.any &&
+                 reader->seen.slot == 0;
+
+    reader->quiet_slot = known ? window + cellar_slot_offset((enum cellar_slot_name)pair_of(reader)) : NULL;
+    reader->quiet_flags = CELLAR_FLAG_RETIRED | (reader->has_key ? CELLAR_FLAG_WORD : 0u);
+}
+
 int cellar_reader_refresh(struct cellar_reader *reader)
 {
+    int error;
+
     if (CELLAR_UNLIKELY(cellar_forked(reader->fork_page)))
         return note(reader, CELLAR_EFORKED);
-    if (reader->word.followed) {
+    if (reader->quiet_slot != NULL) {
+        if (CELLAR_LIKELY(
+                cellar_header_is_quiet(&reader->ground.header, reader->quiet_slot, &reader->seen, reader->quiet_flags)))
+            return CELLAR_NONE;
+    } else if (reader->word.followed) {
         int result = follow_word(reader);
 
         if (CELLAR_LIKELY(result != CELLAR_ERETIRED))
             return result;
-    } else if (reader->ground.window != NULL && !reader->retired_before &&
-               cellar_header_is_quiet(&reader->ground.header, pair_of(reader), &reader->seen,
-                                      CELLAR_FLAG_RETIRED | (reader->has_key ? CELLAR_FLAG_WORD : 0u))) {
-        return CELLAR_NONE;
     }
-    return note(reader, refresh(reader));
+    error = note(reader, refresh(reader));
+    learn_quiet(reader);
+    return error;
 }
 
 /* The process-sync pair's verdict on a key, fresh. */
@@ -253,6 +268,7 @@ int cellar_reader_enable_process_sync(struct cellar_reader *reader, const struct
     reader->key = *key;
     reader->has_key = true;
     reader->seen.any = false;
+    reader->quiet_slot = NULL;
     reader->word.followed = false;
     reader->floor_next = 0;
     return 0;
@@ -262,6 +278,7 @@ void cellar_reader_disable_process_sync(struct cellar_reader *reader)
 {
     reader->has_key = false;
     reader->seen.any = false;
+    reader->quiet_slot = NULL;
     reader->word.followed = false;
     reader->floor_next = 0;
 }

@@ -98,6 +98,8 @@ struct cellar_reader {
     uint32_t cached_next;         /* pages path: the highest next index that pages were cached under */
     uint32_t flushed_next;
     uint64_t file_bytes;
+    const unsigned char *quiet_slot; /* while it is what was seen, and these flags are clear, there is nothing new */
+    uint32_t quiet_flags;
     struct cellar_seen seen;
     struct cellar_word word;      /* of a writer that publishes by it */
     struct cellar_sum_file *sums; /* with verify, else NULL */

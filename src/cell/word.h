@@ -136,17 +136,16 @@ static inline int cellar_header_look_at_word(const struct cellar_header *header,
     return 0;
 }
 
-/* Whether #1 of a pair is still what was seen there, byte for byte, and these flags are clear: there is nothing new.
- * With a window. */
-static inline bool cellar_header_is_quiet(const struct cellar_header *header, enum cellar_pair pair,
+/* Whether a slot of a window is still what was seen there, byte for byte, and these flags are clear. */
+static inline bool cellar_header_is_quiet(const struct cellar_header *header, const unsigned char *slot,
                                           const struct cellar_seen *seen, uint32_t flags)
 {
-    const unsigned char *slot = header->window + cellar_slot_offset((enum cellar_slot_name)pair);
-    uint64_t differs = 0, found = cellar_word_load(header->window + CELLAR_AT_FLAGS);
+    uint64_t found = cellar_word_load(header->window + CELLAR_AT_FLAGS);
+    uint64_t differs = cellar_load_le32(&found) & flags;
 
     for (int i = 0; i < CELLAR_SLOT_BYTES / 8; i++)
         differs |= seen->words[i] ^ cellar_word_load(slot + 8 * (size_t)i);
-    return differs == 0 && (cellar_load_le32(&found) & flags) == 0 && seen->any && seen->slot == 0;
+    return differs == 0;
 }
 
 #endif
