@@ -4,7 +4,7 @@
  * A store is an array of cells of one fixed size, addressed by a 32-bit index, that only grows. The writer
  * appends cells, or values (any bytes, kept in runs of cells and named by one index), moves the root (one index
  * that says where the latest state starts), and then
- *     commits - everything appended becomes visible to readers that hold the writer's key; no system call
+ *     commits - everything appended becomes visible to readers that hold the writer's key; mostly no system call
  *     flushes - everything committed becomes durable, and visible to every reader.
  * A reader holds a snapshot: the cells below one next index. They never change, so reading takes no lock.
  *
@@ -344,7 +344,8 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_writer_set_root(struct cellar_writer *wr
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_rollback(struct cellar_writer *writer);
 
 /* Publishes everything appended and the root to readers with the key. With a window no system call (in compat mode:
- * two, for the original's lock). On the pages path what was appended stays in memory until now, and is written now. */
+ * two, for the original's lock; after many cells one write, see gather_bytes). On the pages path what was appended
+ * stays in memory until now, and is written now. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_writer_commit(struct cellar_writer *writer);
 
 /* Commits, then makes it durable. The writer's thread. */
@@ -410,8 +411,9 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_reader_check_key(struct cellar_reader *r
  * CELLAR_NONE: nothing new. With a window that is some nanoseconds and no system call, but one fstat when the store has
  * grown past the file size seen before; on the pages path it is a read. A writer with another key (every opening makes
  * one unless it is given) is followed, and reported in cellar_reader_info. CELLAR_ERETIRED: the store was truncated,
- * open it again. CELLAR_ECORRUPT. CELLAR_EWINDOW: the store outgrew the window. CELLAR_EFORKED, errors of the device.
- * After any error the reader stays where it was and its snapshots remain valid.
+ * open it again. CELLAR_ECORRUPT. CELLAR_EWINDOW: the store outgrew the window. -ENOTSUP: the writer publishes by the
+ * word (enum cellar_publish), and this reader, which follows commits, has no window. CELLAR_EFORKED, errors of the
+ * device. After any error the reader stays where it was and its snapshots remain valid.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_refresh(struct cellar_reader *reader);
 
