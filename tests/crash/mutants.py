@@ -44,8 +44,8 @@ RETIRED_EPOCH = ("    if (header->epoch != 0) /* they may go by the word */\n"
 WHOLE = "    pick->whole = is_whole(evidence) && !suspect;"
 STORE_WORD = "cellar_header_commit_word(&writer->ground->header, writer->alloc.next_index, writer->root_index);"
 
-# Not among them, because the simulator finds them too seldom, and unit tests do at once: SYNCING not stored around growth
-# or a version (unit.writer_flush, test_every_sync_is_told), SUSPECT ignored (unit.writer_marks, test_suspect).
+# Not among them, because the simulator finds them too seldom, and unit tests do at once: SYNCING not stored around
+# growth or a version (unit.writer_flush, test_every_sync_is_told), SUSPECT ignored (unit.writer_marks, test_suspect).
 #
 # name, the mode that must find it (and the seed to begin with), file, the piece, what it becomes
 MUTANTS = (
