@@ -10,9 +10,10 @@
  * What goes out. The pending bytes that are to go out are taken page by page; pages that follow each other make one
  * run, and each run goes out by one gathered write (more where it has over IOV_MAX pages), in the order of the
  * addresses. A write begins at the first pending byte of its run and ends behind the last one, widened to whole
- * blocks of the device: bytes before and behind are not written. Bytes in between that are not pending are read from
- * the device first and written back as they are, so nobody else should be writing to those at that time. After each
- * write, not before, the cache shows the new pages.
+ * blocks of the device: bytes before and behind are not written. Bytes in between that are not pending are written
+ * back as they are: as the cache has them, and where it hasn't, they are read from the device first. So nobody else
+ * should be writing to those at that time, and who wrote to them before, past the cache, must have invalidated them
+ * (cellar_cache_invalidate). After each write, not before, the cache shows the new pages.
  *
  * Versions. A commit, or a persist, that sends anything makes a new version of what is on the device. A snapshot is a
  * cache handle that goes on seeing the version that it was taken of: before a page that it may need is overwritten, the

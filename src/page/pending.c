@@ -265,12 +265,49 @@ void cellar_pending_unpin(struct cellar_pending_set *set, struct cellar_pending 
     }
 }
 
+void cellar_pending_fetch(const struct cellar_pending *pending, size_t from, size_t to, const unsigned char *buffer)
+{
+    for (size_t word = (from + 63) / 64; word * 64 < to; word++) {
+        if (pending->dirty[word] != 0) {
+            __builtin_prefetch(pending->bytes + word * 64);
+            __builtin_prefetch(buffer + (word * 64 - from), 1);
+        }
+    }
+}
+
+/* Of 64 bytes those whose bit is set in which. */
+static void copy_some(uint64_t which, const unsigned char *from, unsigned char *to)
+{
+    while (which != 0) {
+        unsigned at = (unsigned)__builtin_ctzll(which);
+        uint64_t clean = ~(which >> at);
+        unsigned length = clean != 0 ? (unsigned)__builtin_ctzll(clean) : 64;
+
+        if (length == sizeof(uint64_t)) /* a number, mostly: no call */
+            memcpy(to + at, from + at, sizeof(uint64_t));
+        else
+            memcpy(to + at, from + at, length);
+        which &= at + length < 64 ? UINT64_MAX << (at + length) : 0;
+    }
+}
+
 void cellar_pending_overlay(const struct cellar_pending *pending, size_t from, size_t to, unsigned char *buffer)
 {
     size_t end;
 
-    for (size_t at = from; cellar_bits_run(pending->dirty, true, &at, to, &end); at = end)
-        memcpy(buffer + (at - from), pending->bytes + at, end - at);
+    for (size_t at = from; at < to; at = end) {
+        size_t word = at / 64;
+        uint64_t which = pending->dirty[word] & cellar_bits_mask(word, at, to);
+
+        end = (word + 1) * 64;
+        if (which == UINT64_MAX) { /* all of this word, and of those that follow */
+            end = cellar_bits_next(pending->dirty, false, at, to);
+            end = end != CELLAR_BITS_NONE ? end : to;
+            memcpy(buffer + (at - from), pending->bytes + at, end - at);
+        } else if (which != 0) {
+            copy_some(which >> at % 64, pending->bytes + at, buffer + (at - from));
+        }
+    }
 }
 
 static bool is_dirty(const struct cellar_pending_set *set, uint64_t address)
@@ -380,8 +417,12 @@ size_t cellar_pending_collect(struct cellar_pending_set *set, uint64_t start, ui
 
 void cellar_pending_clean(struct cellar_pending_set *set, struct cellar_pending *pending, size_t from, size_t to)
 {
-    size_t changed = cellar_bits_clear(pending->dirty, from, to);
+    size_t changed = pending->dirty_count;
 
+    if (from == 0 && to == set->page_bytes)
+        memset(pending->dirty, 0, set->word_count * sizeof pending->dirty[0]);
+    else
+        changed = cellar_bits_clear(pending->dirty, from, to);
     pending->dirty_count -= changed;
     set->byte_count -= changed;
     if (pending->dirty_count == 0)

@@ -74,6 +74,17 @@ static inline struct cellar_pending *cellar_pending_find_at(const struct cellar_
 /* Copies the dirty ones of the bytes [from, to) of the page to buffer + (their place - from). */
 void cellar_pending_overlay(const struct cellar_pending *pending, size_t from, size_t to, unsigned char *buffer);
 
+/* Asks memory, all at once, for what such an overlay will touch: run by run it would wait for one after the other. */
+void cellar_pending_fetch(const struct cellar_pending *pending, size_t from, size_t to, const unsigned char *buffer);
+
+/* Asks memory for what says which bytes of the page are dirty. */
+static inline void cellar_pending_fetch_bits(const struct cellar_pending_set *set, const struct cellar_pending *pending)
+{
+    __builtin_prefetch(pending);
+    for (size_t word = 0; word < set->word_count; word += 8)
+        __builtin_prefetch(&pending->dirty[word]);
+}
+
 /*
  * Widens [*start, *end] by the stretches of dirty bytes that overlap or touch it at either end. In a stretch, dirty
  * bytes follow each other with at most one clean byte between.

@@ -3,9 +3,13 @@
  *
  * What is to go out is cut into runs: pages that follow each other, at most as many as one gathered write takes. Of a
  * run, the bytes from its first to its last dirty one go out, widened to whole blocks. In between, what is clean, or
- * dirty but not to go out, comes from the device. That differs from the pending page only where the widening reaches
+ * dirty but not to go out, is as on the device. That differs from the pending page only where the widening reaches
  * past [start, end), which is in the first and the last page of a run: those are then put together in a page of their
  * own.
+ *
+ * A page that the cache has a copy of, which nobody else looks at, is put together there, from what is dirty alone, and
+ * goes out from there: the copy is then what the device has. If the write fails it is forgotten, as all pages of the
+ * run are.
  */
 #include "page/pipeline.h"
 
@@ -34,17 +38,20 @@ static void part_in_page(const struct cellar_pipeline *pipeline, const struct ce
     *ret_to = end - address < page_bytes ? (size_t)(end - address) : page_bytes;
 }
 
-/* Reads what the device has of the bytes [from, to) of the page, or more of them, to gap + from. */
+/* Copies what the device has of the bytes [from, to) of the page to gap + from: from the cache, if it has them; else it
+ * is read, and in whole blocks. */
 static int read_gap(struct cellar_pipeline *pipeline, const struct cellar_pending *pending, size_t from, size_t to)
 {
     size_t block_mask = pipeline->block_bytes - 1;
 
+    if (cellar_pool_copy(pipeline->front.cache->pool, pending->page, from, to, pipeline->gap))
+        return 0;
     return cellar_source_copy(&pipeline->source, pending->page << pipeline->pending.page_shift,
                               pipeline->pending.page_bytes, from & ~block_mask, (to + block_mask) & ~block_mask,
                               pipeline->gap);
 }
 
-/* Fills what is clean of the bytes [from, to) of the page from the device. */
+/* Fills what is clean of the bytes [from, to) of the page: from the device. */
 static int fill_gaps(struct cellar_pipeline *pipeline, struct cellar_pending *pending, size_t from, size_t to)
 {
     size_t first = cellar_bits_next(pending->dirty, false, from, to), end;
@@ -84,6 +91,35 @@ static int prepare_part(struct cellar_pipeline *pipeline, const struct run *run,
     return error;
 }
 
+/* The page's copy in the cache, where it may become what the device is to have, and go out itself; else NULL. */
+static unsigned char *find_cached(struct cellar_pipeline *pipeline, const struct run *run, size_t index)
+{
+    const struct cellar_pending *pending = run->pages[index];
+    size_t from, to;
+    unsigned char *bytes;
+
+    if (index + 2 < run->page_count)
+        cellar_pending_fetch_bits(&pipeline->pending, run->pages[index + 2]);
+    part_in_page(pipeline, pending, run->from, run->to, &from, &to);
+    bytes = cellar_pool_own(pipeline->front.cache->pool, pending->page, to);
+    if (bytes == NULL)
+        return NULL;
+    part_in_page(pipeline, pending, run->start, run->end, &from, &to);
+    cellar_pending_fetch(pending, from, to, bytes + from);
+    return bytes;
+}
+
+static void use_cached(struct cellar_pipeline *pipeline, const struct run *run, size_t index, unsigned char *bytes)
+{
+    const struct cellar_pending *pending = run->pages[index];
+    size_t from, to;
+
+    part_in_page(pipeline, pending, run->start, run->end, &from, &to);
+    cellar_pending_overlay(pending, from, to, bytes + from);
+    part_in_page(pipeline, pending, run->from, run->to, &from, &to);
+    pipeline->parts[index] = (struct iovec){.iov_base = bytes + from, .iov_len = to - from};
+}
+
 /* The bytes to write: from the first dirty byte of the run to the last, in whole blocks. */
 static void find_span(const struct cellar_pipeline *pipeline, struct run *run)
 {
@@ -110,35 +146,72 @@ static int write_parts(struct cellar_pipeline *pipeline, const struct run *run)
     return error > 0 ? -EIO : error;
 }
 
-/* Pages of the run that were cached, and are known whole, are cached again as they are now. */
-static void show_run(struct cellar_pipeline *pipeline, const struct run *run, const bool *cached)
+/* Where a page of a run was before it went out. */
+enum found { NOT_CACHED, CACHED, CHANGED /* cached, and changed there */ };
+
+static int prepare_run(struct cellar_pipeline *pipeline, const struct run *run, unsigned char *ret_found)
 {
-    for (size_t i = 0; i < run->page_count; i++) {
-        if (cached[i] && pipeline->parts[i].iov_len == pipeline->pending.page_bytes)
-            cellar_pool_put(pipeline->front.cache, run->pages[i]->page, pipeline->parts[i].iov_base);
+    struct cellar_cache *cache = pipeline->front.cache;
+    unsigned char *bytes, *next = find_cached(pipeline, run, 0);
+    size_t done = 0;
+    int error = 0;
+
+    for (size_t i = 0; i < run->page_count && error == 0; done = ++i) {
+        bytes = next;
+        if (i + 1 < run->page_count)
+            next = find_cached(pipeline, run, i + 1); /* its memory comes meanwhile */
+        if (bytes != NULL) {
+            use_cached(pipeline, run, i, bytes);
+            ret_found[i] = CHANGED;
+        } else {
+            error = prepare_part(pipeline, run, i);
+            ret_found[i] = cellar_cache_is_cached(cache, run->pages[i]->page << pipeline->pending.page_shift);
+        }
+    }
+    for (size_t i = 0; i < done && error != 0; i++) {
+        if (ret_found[i] == CHANGED) /* to what isn't written */
+            cellar_pool_invalidate(cache->pool, run->pages[i]->page, run->pages[i]->page);
+    }
+    return error;
+}
+
+/* The cache knows that the run has been written, or perhaps, if it failed. Pages that were cached, and are known whole,
+ * are cached again as they are now. */
+static void show_run(struct cellar_pipeline *pipeline, const struct run *run, uint64_t version, bool failed,
+                     const unsigned char *found)
+{
+    struct cellar_cache *cache = pipeline->front.cache;
+    size_t next;
+
+    for (size_t i = 0; i < run->page_count; i = next) {
+        next = i + 1;
+        if (found[i] == CHANGED && !failed)
+            continue;
+        while (next < run->page_count && (found[next] != CHANGED || failed))
+            next++;
+        cellar_pool_supersede(cache->pool, run->pages[i]->page, run->pages[next - 1]->page, version);
+    }
+    for (size_t i = 0; i < run->page_count && !failed; i++) {
+        if (found[i] == CACHED && pipeline->parts[i].iov_len == pipeline->pending.page_bytes)
+            cellar_pool_put(cache, run->pages[i]->page, pipeline->parts[i].iov_base);
     }
 }
 
 /* *tried becomes true where something of it may be on the device. */
 static int send_run(struct cellar_pipeline *pipeline, struct run *run, uint64_t version, bool *tried)
 {
-    bool cached[IOV_MAX];
-    int error = 0;
+    unsigned char found[IOV_MAX];
+    int error;
 
     find_span(pipeline, run);
-    for (size_t i = 0; i < run->page_count && error == 0; i++) {
-        error = prepare_part(pipeline, run, i);
-        cached[i] = cellar_cache_is_cached(pipeline->front.cache, run->pages[i]->page << pipeline->pending.page_shift);
-    }
+    error = prepare_run(pipeline, run, found);
     if (error != 0)
         return error;
     *tried = true;
     error = write_parts(pipeline, run);
-    cellar_pool_supersede(pipeline->front.cache->pool, run->pages[0]->page, run->pages[run->page_count - 1]->page,
-                          version);
+    show_run(pipeline, run, version, error != 0, found);
     if (error != 0)
         return error;
-    show_run(pipeline, run, cached);
     for (size_t i = 0; i < run->page_count; i++) {
         size_t from, to;
 
@@ -155,6 +228,8 @@ static int keep_pages(struct cellar_pipeline *pipeline, size_t count, uint64_t s
 {
     int error = 0;
 
+    if (!pipeline->front.cache->pool->shared)
+        return 0; /* there are none */
     for (size_t i = 0; i < count && error == 0; i++) {
         const struct cellar_pending *pending = pipeline->pending.order[i];
         uint64_t address = pending->page << pipeline->pending.page_shift;

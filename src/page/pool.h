@@ -200,6 +200,14 @@ int cellar_pool_keep(struct cellar_cache *cache, uint64_t page, uint64_t first_b
  * is forgotten. */
 void cellar_pool_supersede(struct cellar_pool *pool, uint64_t first_page, uint64_t last_page, uint64_t version);
 
+/* Copies the bytes [from, to) of the page's newest version to buffer + from, if all of them are in memory. */
+bool cellar_pool_copy(struct cellar_pool *pool, uint64_t page, size_t from, size_t to, unsigned char *buffer);
+
+/* The page's copy in memory, at least length bytes of it, where the caller may change it because nobody else looks at
+ * it, nor can before the caller's next call; else NULL. What is changed must be written, or forgotten. Counts as no use.
+ */
+unsigned char *cellar_pool_own(const struct cellar_pool *pool, uint64_t page, size_t length);
+
 /* The page has been written with these bytes, all of it, and was superseded: it is cached at once, where there is room
  * and the pool keeps copies. */
 void cellar_pool_put(struct cellar_cache *cache, uint64_t page, const void *bytes);

@@ -86,6 +86,30 @@ void cellar_pool_supersede(struct cellar_pool *pool, uint64_t first_page, uint64
     cellar_pool_leave(pool);
 }
 
+bool cellar_pool_copy(struct cellar_pool *pool, uint64_t page, size_t from, size_t to, unsigned char *buffer)
+{
+    const struct cellar_frame *frame;
+    bool there;
+
+    cellar_pool_enter(pool);
+    frame = cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST);
+    there = frame != NULL && frame->state != CELLAR_FRAME_LOADING && frame->length >= to;
+    if (there)
+        memcpy(buffer + from, frame->bytes + from, to - from);
+    cellar_pool_leave(pool);
+    return there;
+}
+
+unsigned char *cellar_pool_own(const struct cellar_pool *pool, uint64_t page, size_t length)
+{
+    const struct cellar_frame *frame = pool->shared ? NULL : cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST);
+
+    if (frame == NULL || frame->state != CELLAR_FRAME_CACHED || frame->lent || frame->pins > 0 ||
+        frame->length < length)
+        return NULL;
+    return frame->buffer;
+}
+
 void cellar_pool_put(struct cellar_cache *cache, uint64_t page, const void *bytes)
 {
     struct cellar_pool *pool = cache->pool;
