@@ -112,11 +112,10 @@ static const struct cellar_state *disk_target(const struct cellar_pick *pick)
     return pick->found == CELLAR_FOUND_COMMITTED ? &pick->disk : &pick->adopted;
 }
 
+/* The record that the state may be of makes no difference: see step 4. */
 static bool must_wait(const struct cellar_evidence *evidence, const struct cellar_pick *pick,
                       enum cellar_slot_name other, bool stale_in_force)
 {
-    if (pick->record >= 0)
-        return true;
     return evidence->slots[other].valid && ((pick->repair & (1u << other)) != 0 || stale_in_force);
 }
 
@@ -124,9 +123,11 @@ static bool must_wait(const struct cellar_evidence *evidence, const struct cella
  * Step 4. A slot may be stored only while the other is whole on the disk. A writer of Cellar's leaves behind:
  *   - two whole slots: the one in force may be on its way: from a flush where they differ, from an opening that raised
  *     them where they agree. A barrier, unless step 1 had one, or the device says that what is read is on the medium;
- *   - one broken slot: the one in force is durable;
- *   - slots that are both on their way, or broken, and a record that is durable, or holds: then the record stays, and
- *     is durable before any slot changes.
+ *   - one broken slot: the one in force is durable, or a record that is says the same;
+ *   - slots that are both on their way, or broken, and a record: it stays, and is durable before any slot changes. One
+ *     that isn't was stored in a flush that did not end: the file says SYNCING, and the slots of the flush before stand
+ *     there whole; so step 1 had a barrier. A writer makes no other record of a flush while a slot of the last is torn,
+ *     and slots that are broken in the caches came from the disk, as the records beside them did.
  * What is stored last stays pending, which the next barrier ends.
  * These barriers need no SYNCING of their own. A death in one that fails leaves cells that are clean, and not on the
  * disk, only above disk sync's next; where the state is not whole nobody is promised those, and it is not whole for the
