@@ -347,7 +347,7 @@ static CELLAR_APART int commit(struct cellar_writer *writer, uint64_t packed)
     }
     error = cellar_cells_commit(&writer->ground->cells, offset_of(writer, state.next_index));
     if (error == 0 && writer->words)
-        error = cellar_header_store_state(&writer->ground->header, &state);
+        cellar_header_commit_word(&writer->ground->header, state.next_index, state.root_index);
     else if (error == 0)
         error = cellar_header_publish(&writer->ground->header, &state, &writer->key);
     if (error != 0)

@@ -162,9 +162,8 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     ground->header.disk_pending = false;
     cellar_header_start_words(&ground->header, 0);
     if (writer->words_wanted && ground->window != NULL) {
-        error = cellar_header_store_state(&ground->header, &empty);
-        if (error == 0)
-            error = cellar_header_switch_words(&ground->header, true);
+        cellar_header_commit_word(&ground->header, empty.next_index, empty.root_index);
+        error = cellar_header_switch_words(&ground->header, true);
         if (error != 0)
             return error;
     }

@@ -15,8 +15,9 @@
  *      where committed cells are skipped. One slot at a time, and the other is durable then; see raise_disk.
  *   5. The marks of the last writer go: SUSPECT (step 2 has taken the state that it warned of out of reach), RETIRED,
  *      SYNCING. The boot mark and the check of the config are stored.
- *   6. The adopted state is published under the new key, and bound; before that as the word, where the last writer had
- *      one or this one will, and after it the epoch changes.
+ *   6. The adopted state is published under the new key, and bound; before that as the word, where this writer will
+ *      have one. Then the epoch changes, where it must. Where the last writer had a word that is not adopted, and this
+ *      one will have none, the binding comes after that.
  * That is no barrier where everything committed is adopted and the disk-sync slots agree, one after a power loss.
  */
 #include "base/bytes.h"
@@ -203,6 +204,23 @@ static int drop_records(struct cellar_header *header, const struct cellar_eviden
     return error;
 }
 
+/* Step 6. Where the state is whole, and is a word, it is that word which is adopted. */
+static int publish_adopted(const struct cellar_writer *writer, const struct cellar_pick *pick)
+{
+    struct cellar_header *to = &writer->ground->header;
+    const struct cellar_state *adopted = &pick->adopted;
+    bool binds_last = to->words && !writer->words && !pick->whole;
+    int error;
+
+    if (writer->words)
+        cellar_header_commit_word(to, adopted->next_index, adopted->root_index);
+    error = binds_last ? cellar_header_publish_unbound(to, adopted, &writer->key)
+                       : cellar_header_publish(to, adopted, &writer->key);
+    if (error == 0)
+        error = cellar_header_switch_words(to, writer->words);
+    return error == 0 && binds_last ? cellar_header_publish(to, adopted, &writer->key) : error;
+}
+
 int cellar_writer_recover(struct cellar_writer *writer, const unsigned char header[CELLAR_HEADER_BYTES],
                           const struct cellar_evidence *evidence, const struct cellar_pick *pick)
 {
@@ -226,11 +244,7 @@ int cellar_writer_recover(struct cellar_writer *writer, const unsigned char head
     to->slots_true = error == 0;
     if (error == 0)
         error = store_marks(writer, header, evidence, pick);
-    if (error == 0 && (to->words || writer->words))
-        error = cellar_header_store_state(to, &pick->adopted);
-    if (error == 0)
-        error = cellar_header_publish(to, &pick->adopted, &writer->key);
-    return error == 0 ? cellar_header_switch_words(to, writer->words) : error;
+    return error == 0 ? publish_adopted(writer, pick) : error;
 }
 
 void cellar_writer_report(struct cellar_writer *writer, const struct cellar_pick *pick)

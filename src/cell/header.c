@@ -183,7 +183,8 @@ int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name nam
     return error;
 }
 
-int cellar_header_publish(struct cellar_header *header, const struct cellar_state *state, const struct cellar_key *key)
+static int publish(struct cellar_header *header, const struct cellar_state *state, const struct cellar_key *key,
+                   bool binds)
 {
     unsigned char slot[CELLAR_SLOT_BYTES];
     int error;
@@ -193,12 +194,23 @@ int cellar_header_publish(struct cellar_header *header, const struct cellar_stat
     if (error != 0)
         return error;
     error = store_slot(header, CELLAR_PROCESS_1, slot);
-    if (error == 0 && header->incarnation != 0)
+    if (error == 0 && binds)
         error = cellar_header_store(header, CELLAR_AT_BINDING, slot + CELLAR_SLOT_AT_KEYED_HASH, sizeof(uint64_t));
     if (error == 0)
         error = store_slot(header, CELLAR_PROCESS_2, slot);
     leave(header);
     return error;
+}
+
+int cellar_header_publish(struct cellar_header *header, const struct cellar_state *state, const struct cellar_key *key)
+{
+    return publish(header, state, key, header->incarnation != 0);
+}
+
+int cellar_header_publish_unbound(struct cellar_header *header, const struct cellar_state *state,
+                                  const struct cellar_key *key)
+{
+    return publish(header, state, key, false);
 }
 
 static int put_flags(struct cellar_header *header, uint32_t flags)

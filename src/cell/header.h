@@ -56,6 +56,9 @@ int cellar_header_store(struct cellar_header *header, uint64_t offset, const voi
 
 /* Process sync: #1, the binding where marks are kept, #2. */
 int cellar_header_publish(struct cellar_header *header, const struct cellar_state *state, const struct cellar_key *key);
+/* The same without the binding. */
+int cellar_header_publish_unbound(struct cellar_header *header, const struct cellar_state *state,
+                                  const struct cellar_key *key);
 
 /*
  * Disk sync: #1, durable when it returns, then #2, which the next barrier makes so. What is in the header and the cells

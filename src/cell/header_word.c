@@ -10,13 +10,6 @@ void cellar_header_start_words(struct cellar_header *header, uint32_t epoch)
     header->words = (header->flags & CELLAR_FLAG_WORD) != 0;
 }
 
-int cellar_header_store_state(struct cellar_header *header, const struct cellar_state *state)
-{
-    uint64_t word = cellar_word_of(state->next_index, state->root_index);
-
-    return cellar_header_store(header, CELLAR_AT_WORD, &word, sizeof word);
-}
-
 int cellar_header_end_epoch(struct cellar_header *header)
 {
     uint32_t epoch = header->epoch + 1 != 0 ? header->epoch + 1 : 1;

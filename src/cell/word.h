@@ -9,8 +9,9 @@
  *     one of the flags that a writer must know; the word is adopted where the slots would be, under the same
  *     conditions (mark, binding, no SUSPECT), and its next index counts where they don't hold.
  *   - the next writer falls back to the disk-sync root, and dies between binding its slots and taking back WORD: the
- *     word would bring the root back. While WORD stands, the adopted state is stored as the word before anything is
- *     bound.
+ *     word would bring the root back. In word mode the adopted state is stored as the word before anything is bound.
+ *     A writer by slots publishes it unbound, takes back WORD, changes the epoch, and binds. It never stores the word:
+ *     without a window that is a write, of which a reader that maps the file might find a part.
  *   - a reader goes by a word that nobody will store to again: the next writer publishes by slots; the file was
  *     replaced; the writer closed. Each ends with another epoch. A reader loads the word, then the epoch, both with
  *     acquire: if it finds a word of a new writer it finds that one's epoch, or a later one, because the epoch is
@@ -57,11 +58,8 @@
 /* A writer begins, after its marks; the epoch as it stands in the file. */
 void cellar_header_start_words(struct cellar_header *header, uint32_t epoch);
 
-/* Stores the word. Cells before. */
-int cellar_header_store_state(struct cellar_header *header, const struct cellar_state *state);
-
-/* The word is the state that the slots say. wanted: word mode begins, or goes on with another writer; else it ends.
- * Under the writer's flush lock. */
+/* The slots say what the word says, or what counts more. wanted: word mode begins, or goes on with another writer; else
+ * it ends. Under the writer's flush lock. */
 int cellar_header_switch_words(struct cellar_header *header, bool wanted);
 
 /* The file was replaced, and RETIRED says so: readers that go by the word look again. */
@@ -106,7 +104,7 @@ static inline struct cellar_state cellar_word_state(uint64_t word)
     return (struct cellar_state){.next_index = (uint32_t)(turned >> 32), .root_index = (uint32_t)turned};
 }
 
-/* The commit of a writer in word mode: one store. No system call, no hash. With a window. */
+/* The commit of a writer in word mode, cells before: one store. No system call, no hash. With a window. */
 static inline void cellar_header_commit_word(const struct cellar_header *header, uint32_t next_index,
                                              uint32_t root_index)
 {

@@ -21,7 +21,7 @@ VOID = ("    if (error == 0 && !pick->whole && evidence->extension.binding != 0)
 REBIND = "    if (error == 0)\n        error = rebind(writer, evidence, pick);\n"
 MARKS = "    if (error == 0)\n        error = store_marks(writer, header, evidence, pick);\n"
 P1 = "    error = store_slot(header, CELLAR_PROCESS_1, slot);\n"
-BIND = ("    if (error == 0 && header->incarnation != 0)\n"
+BIND = ("    if (error == 0 && binds)\n"
         "        error = cellar_header_store(header, CELLAR_AT_BINDING, slot + CELLAR_SLOT_AT_KEYED_HASH, "
         "sizeof(uint64_t));\n")
 CELLS = "    error = cellar_cells_commit(&writer->ground->cells, offset_of(writer, state.next_index));\n"
@@ -30,10 +30,10 @@ PUBLISH = "    error = cellar_header_publish(&writer->ground->header, &state, &w
 CHECKED_BARRIER = ("    if (error == 0)\n"
                    "        error = cellar_header_barrier(header, (uint64_t)state->next_index * bytes_per_cell);\n")
 
-WORD_ADOPTED = ("    if (error == 0 && (to->words || writer->words))\n"
-                "        error = cellar_header_store_state(to, &pick->adopted);\n")
-SLOTS_ADOPTED = ("    if (error == 0)\n"
-                 "        error = cellar_header_publish(to, &pick->adopted, &writer->key);\n")
+WORD_ADOPTED = ("    if (writer->words)\n"
+                "        cellar_header_commit_word(to, adopted->next_index, adopted->root_index);\n")
+SLOTS_ADOPTED = ("    error = binds_last ? cellar_header_publish_unbound(to, adopted, &writer->key)\n"
+                 "                       : cellar_header_publish(to, adopted, &writer->key);\n")
 FLAG_CLEAR = ("    if (header->words && !wanted)\n"
               "        error = cellar_header_change_flags(header, 0, CELLAR_FLAG_WORD);\n")
 EPOCH = ("    if (error == 0 && (wanted || header->epoch != 0))\n"
@@ -178,14 +178,20 @@ MUTANTS = (
      WORD_ADOPTED, ""),
     ("word: stored after the slots are bound", "failing:4", "src/writer_recover.c",
      WORD_ADOPTED + SLOTS_ADOPTED, SLOTS_ADOPTED + WORD_ADOPTED),
-    ("word: not stored where the file has one and the writer none", "failing", "src/writer_recover.c",
-     "(to->words || writer->words)", "writer->words"),
+    ("word: the slots bound beside one that is not adopted", "failing", "src/writer_recover.c",
+     "bool binds_last = to->words && !writer->words && !pick->whole;", "bool binds_last = false;"),
+    ("word: the slots not bound where they hold what it says", "window", "src/writer_recover.c",
+     "bool binds_last = to->words && !writer->words && !pick->whole;",
+     "bool binds_last = to->words && !writer->words;"),
+    ("word: the slots left unbound", "failing", "src/writer_recover.c",
+     "    return error == 0 && binds_last ? cellar_header_publish(to, adopted, &writer->key) : error;",
+     "    return error;"),
     ("word: stored by a writer without the flag", "window", "src/cell/header_word.c",
      "        error = cellar_header_change_flags(header, CELLAR_FLAG_WORD, 0);", "        error = 0;"),
     ("word: the flag before the word", "window:25", "src/writer_recover.c",
-     "    if (error == 0 && (to->words || writer->words))\n",
-     "    if (error == 0 && writer->words)\n        error = cellar_header_change_flags(to, CELLAR_FLAG_WORD, 0);\n"
-     "    if (error == 0 && (to->words || writer->words))\n"),
+     "    if (writer->words)\n        cellar_header_commit_word(to,",
+     "    if (writer->words)\n        (void)!cellar_header_change_flags(to, CELLAR_FLAG_WORD, 0);\n"
+     "    if (writer->words)\n        cellar_header_commit_word(to,"),
     ("word: the flag stays when a writer by slots opens", "window", "src/cell/header_word.c",
      "        error = cellar_header_change_flags(header, 0, CELLAR_FLAG_WORD);", "        error = 0;"),
     ("word: the epoch stays when a writer opens", "window", "src/cell/header_word.c",

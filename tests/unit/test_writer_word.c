@@ -291,6 +291,52 @@ static void test_without_window(void **state)
     store_close(writer);
 }
 
+static void set_flag(struct store_fixture *f, uint32_t flag)
+{
+    unsigned char header[CELLAR_HEADER_BYTES], bytes[4];
+
+    read_header(f, header);
+    cellar_store_le32(bytes, cellar_extension_decode(header).flags | flag);
+    store_patch(f, CELLAR_AT_FLAGS, bytes, sizeof bytes);
+}
+
+/*
+ * A writer by pages comes after a failed sync of one by the word, and goes back to the root that was flushed. It leaves
+ * the word as it is: a reader that maps the file may be following it, and could find a part of what is written there.
+ */
+static void test_pages_after_the_word(void **state)
+{
+    unsigned char header[CELLAR_HEADER_BYTES];
+    struct store_fixture *f = *state;
+    struct cellar_writer_options options = store_options(f);
+    struct cellar_writer *writer = word_new(f);
+    struct cellar_reader *reader;
+    struct cellar_extension found;
+
+    commit_root(writer, 3);
+    assert_done(cellar_writer_flush(writer));
+    commit_root(writer, 5);
+    reader = store_reader(f, &f->key);
+    assert_stands(reader, 16, 15);
+    cellar_writer_abandon(writer);
+    set_flag(f, CELLAR_FLAG_SUSPECT);
+    assert_done(cellar_key_make(&f->key));
+    options.key = &f->key;
+    options.device = CELLAR_DEVICE_PAGES;
+    assert_done(store_open(f, &options, &writer));
+    read_header(f, header);
+    found = cellar_extension_decode(header);
+    assert_int_equal(found.word.next_index, 16);
+    assert_int_equal(found.word.root_index, 15);
+    assert_int_equal(found.flags & (CELLAR_FLAG_WORD | CELLAR_FLAG_SUSPECT), 0);
+    assert_true(!store_has_mark(f) || found.binding == store_slot(f, CELLAR_PROCESS_1).keyed);
+    assert_done(cellar_reader_refresh(reader));
+    assert_stands(reader, 16, 10);
+    assert_int_equal(info_of(reader).publish, CELLAR_PUBLISH_SLOTS);
+    cellar_reader_close(reader);
+    store_close(writer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +352,7 @@ int main(void)
         STORE_ON(test_flush_of_older_state, STORE_MAPPED),
         STORE_ON(test_epoch_wraps, STORE_MAPPED),
         STORE_ON(test_refused, STORE_MAPPED),
+        STORE_ON(test_pages_after_the_word, STORE_MAPPED),
         STORE_ON_FILES(test_without_window),
     };
 
