@@ -78,11 +78,18 @@ static unsigned pair_repair(const struct cellar_slot slots[CELLAR_SLOT_COUNT], e
     return repair;
 }
 
+static bool is_broken(const struct cellar_evidence *evidence, enum cellar_slot_name first)
+{
+    return cellar_slot_pick(&evidence->slots[first], &evidence->slots[first + 1]) < 0;
+}
+
 /*
  * A record in the caches of a live writer may not be durable. A writer that finds one is alone, and waits for a barrier
  * before it goes by it; so all it must know is that its mark is not this one. A reader must not show what may still be
  * lost: for it all caches must be others, and where it can't tell, or where only the mount is another, slots are true.
- * Two broken slots are left by no process, in whatever order it stores: they come from a disk.
+ * Two broken slots of a pair are left by no process, in whatever order it stores: they come from a disk. So do two of
+ * process sync under the mark of now, where a sync failed and the header was read again: its disk-sync slots may be
+ * those of the flush before the last, and nothing that was committed stands beside them.
  */
 bool cellar_records_count(const struct cellar_evidence *evidence)
 {
@@ -90,11 +97,11 @@ bool cellar_records_count(const struct cellar_evidence *evidence)
 
     if ((evidence->extension.flags & CELLAR_FLAG_CHECKED) == 0)
         return false;
-    if (cellar_slot_pick(&evidence->slots[CELLAR_DISK_1], &evidence->slots[CELLAR_DISK_2]) < 0)
+    if (is_broken(evidence, CELLAR_DISK_1))
         return true;
     if (evidence->reads_only)
         return now != 0 && marked >> 32 != now >> 32;
-    return now == 0 || marked != now;
+    return now == 0 || marked != now || is_broken(evidence, CELLAR_PROCESS_1);
 }
 
 /* The record whose state is newer than that of a next index, -1: none. */

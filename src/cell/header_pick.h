@@ -50,7 +50,7 @@ struct cellar_pick_problem {
 };
 
 /* Whether records have a say: checked flushes were made, and what is read isn't what a writer on this boot has stored
- * and not yet made durable; or no slot says anything. */
+ * and not yet made durable; or no slot of a pair says anything. */
 bool cellar_records_count(const struct cellar_evidence *evidence);
 
 /* The disk-sync state alone: what a reader without a key sees. 0 or CELLAR_ECORRUPT. */

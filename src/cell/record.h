@@ -24,7 +24,10 @@
  *   - the mark says that the caches are the same, and they are not (a mount id that was given twice, a page that was
  *     evicted after a failed sync): slots that hold are true, only older; and where both are broken a record counts.
  *   - the barrier for R(k + 1) fails, and the header's page is read again as it was on the disk, with R(k) but without
- *     the slots of S(k): the writer stores these once more, with SUSPECT.
+ *     the slots of S(k): the writer stores these once more, with SUSPECT. If it dies before, a reader stands at
+ *     S(k - 1) until the next writer has flushed. That one adopts what was committed by then, which is S(k) or later:
+ *     it was stored before the barrier that R(k) had. Where the page was written while both process-sync slots were
+ *     stored into, and has both torn, it goes by R(k).
  *   - the next writer starts with both slots on their way, from the writer before: they hold S(k), so R(k) must stay
  *     until they are durable. Its first flush has two barriers, where the flag CHECKED stands.
  *   - it adopts something else than R(k + 1) stands for (SUSPECT: the root falls back), and R(k + 1) is found after a

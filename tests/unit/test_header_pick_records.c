@@ -67,7 +67,8 @@ static const struct cellar_slot *slot_in_force(const struct cellar_slot *pair)
 }
 
 /* Who may go by a record: nobody without the flag; all where no slot says anything; a writer where no other writer of
- * this boot and mount can have left it; a reader where none of this boot can, and it knows. */
+ * this boot and mount can have left it, or where no process can have left both process-sync slots as they are; a reader
+ * where none of this boot can, and it knows. */
 static bool records_count(const struct cellar_evidence *e)
 {
     if ((e->extension.flags & CELLAR_FLAG_CHECKED) == 0)
@@ -75,7 +76,7 @@ static bool records_count(const struct cellar_evidence *e)
     if (slot_in_force(e->slots) == NULL)
         return true;
     if (!e->reads_only)
-        return e->incarnation == 0 || e->extension.boot_mark != e->incarnation;
+        return e->incarnation == 0 || e->extension.boot_mark != e->incarnation || slot_in_force(e->slots + 2) == NULL;
     return e->incarnation != 0 && (uint32_t)(e->extension.boot_mark >> 32) != (uint32_t)(e->incarnation >> 32);
 }
 

@@ -241,6 +241,33 @@ static void test_record_stays_where_its_slots_were_evicted(void **state)
     medium_free(scene.medium);
 }
 
+/* The same, and the page was written while a commit went on: the disk has both process-sync slots torn, and nothing
+ * but the record says what was flushed last. No process leaves both torn, so what is read came from the disk. */
+static void test_record_counts_where_process_sync_was_torn(void **state)
+{
+    static struct scene scene;
+
+    (void)state;
+    for (int window = 0; window < 2; window++) {
+        create(&scene, window == 1);
+        flush_cells(&scene, 5);
+        flush_cells(&scene, 5);
+        abandon(&scene);
+        scene.medium->disk[cellar_slot_offset(CELLAR_PROCESS_1)] ^= 1;
+        scene.medium->disk[cellar_slot_offset(CELLAR_PROCESS_2)] ^= 1;
+        medium_evict(scene.medium);
+        assert_int_equal(reader_next(scene.medium), START + 5);
+        open_again(&scene);
+        assert_int_equal(cellar_writer_next(scene.writer), START + 10);
+        assert_int_equal(cellar_writer_root(scene.writer), START + 5);
+        flush_cells(&scene, 5);
+        abandon(&scene);
+        medium_lose_power(scene.medium);
+        assert_int_equal(reader_next(scene.medium), START + 15);
+        medium_free(scene.medium);
+    }
+}
+
 /* The same under the next writer: the slots that it found were on their way. */
 static void test_next_writer_stores_evicted_slots_again(void **state)
 {
@@ -344,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_cells_of_a_failed_sync_are_written_again),
         cmocka_unit_test(test_slots_wait_for_a_record_of_the_caches),
         cmocka_unit_test(test_record_stays_where_its_slots_were_evicted),
+        cmocka_unit_test(test_record_counts_where_process_sync_was_torn),
         cmocka_unit_test(test_next_writer_stores_evicted_slots_again),
         cmocka_unit_test(test_record_of_the_header_is_none),
         cmocka_unit_test(test_both_slots_broken_under_the_same_mark),
