@@ -15,8 +15,7 @@
 /* So often a reader looks when writers begin and end word mode one after the other; each look costs them an opening. */
 enum { WORD_LOOKS_MAX = 1000 };
 
-/* Every failure leaves a diagnostic: this one where no deeper place did. Returns error. */
-static int note(struct cellar_reader *reader, int error)
+int cellar_reader_note(struct cellar_reader *reader, int error)
 {
     if (error < 0 && reader->diagnostic.error != error)
         cellar_diagnose(&reader->diagnostic, error, reader->path, CELLAR_OFFSET_NONE, "can't read the store: %s",
@@ -106,13 +105,13 @@ static int end_look(struct cellar_reader *reader, struct cellar_word *word, stru
     return 0;
 }
 
-/* What its pair says now: cellar_header_look. After a power loss the disk-sync pair may say less than a record. */
-static int look(const struct cellar_reader *reader, struct cellar_seen *seen, struct cellar_state *ret_state)
+/* What disk sync says now: cellar_header_look. After a power loss the pair may say less than a record. */
+static int look_at_disk(const struct cellar_reader *reader, struct cellar_seen *seen, struct cellar_state *ret_state)
 {
     enum cellar_key_verdict verdict;
-    int result = cellar_header_look(&reader->ground.header, pair_of(reader), NULL, seen, ret_state, &verdict);
+    int result = cellar_header_look(&reader->ground.header, CELLAR_PAIR_DISK, NULL, seen, ret_state, &verdict);
 
-    if (reader->has_key || reader->recorded.next_index == 0)
+    if (reader->recorded.next_index == 0)
         return result;
     if (result == CELLAR_ECORRUPT ||
         (result == 0 && reader->recorded_over && ret_state->next_index < reader->recorded.next_index)) {
@@ -120,6 +119,19 @@ static int look(const struct cellar_reader *reader, struct cellar_seen *seen, st
         return 0;
     }
     return result;
+}
+
+/* What its pair says now, in the same way; or disk sync where the pair's slots are lost. */
+static int look(const struct cellar_reader *reader, struct cellar_seen *seen, struct cellar_state *ret_state)
+{
+    struct cellar_seen disk = {.any = false};
+    enum cellar_key_verdict verdict;
+    int result;
+
+    if (!reader->has_key)
+        return look_at_disk(reader, seen, ret_state);
+    result = cellar_header_look(&reader->ground.header, CELLAR_PAIR_PROCESS, NULL, seen, ret_state, &verdict);
+    return result == 0 && cellar_reader_is_lost(reader, seen) ? look_at_disk(reader, &disk, ret_state) : result;
 }
 
 /* Takes the state that its pair says now, or the word, which is followed where word says so. See
@@ -130,9 +142,11 @@ static int move_on(struct cellar_reader *reader, struct cellar_word word)
     struct cellar_state state;
     int result;
 
-    if (word.followed || reader->word.followed)
+    if (word.followed || reader->word.followed || cellar_reader_is_lost(reader, &seen))
         seen.any = false; /* the state is wanted, also where the slots are the same */
     result = look(reader, &seen, &state);
+    if (cellar_reader_is_lost(reader, &seen) || cellar_reader_is_lost_word(reader, &word))
+        word.followed = false;
     if (result == CELLAR_ECORRUPT)
         return cellar_diagnose(
             &reader->diagnostic, result, reader->path, cellar_slot_offset((enum cellar_slot_name)pair_of(reader)),
@@ -206,7 +220,7 @@ static void learn_quiet(struct cellar_reader *reader)
 {
     const unsigned char *window = reader->ground.window;
     bool known = window != NULL && !reader->retired_before && !reader->word.followed && reader->seen.any &&
-                 reader->seen.slot == 0;
+                 reader->seen.slot == 0 && !cellar_reader_is_lost(reader, &reader->seen);
 
     reader->quiet_slot = known ? window + cellar_slot_offset((enum cellar_slot_name)pair_of(reader)) : NULL;
     reader->quiet_flags = CELLAR_FLAG_RETIRED | (reader->has_key ? CELLAR_FLAG_WORD : 0u);
@@ -217,7 +231,7 @@ int cellar_reader_refresh(struct cellar_reader *reader)
     int error;
 
     if (CELLAR_UNLIKELY(cellar_forked(reader->fork_page)))
-        return note(reader, CELLAR_EFORKED);
+        return cellar_reader_note(reader, CELLAR_EFORKED);
     if (reader->quiet_slot != NULL) {
         if (CELLAR_LIKELY(
                 cellar_header_is_quiet(&reader->ground.header, reader->quiet_slot, &reader->seen, reader->quiet_flags)))
@@ -228,59 +242,9 @@ int cellar_reader_refresh(struct cellar_reader *reader)
         if (CELLAR_LIKELY(result != CELLAR_ERETIRED))
             return result;
     }
-    error = note(reader, refresh(reader));
+    error = cellar_reader_note(reader, refresh(reader));
     learn_quiet(reader);
     return error;
-}
-
-/* The process-sync pair's verdict on a key, fresh. */
-static int judge_key(struct cellar_reader *reader, const struct cellar_key *key)
-{
-    struct cellar_seen seen = {.any = false};
-    enum cellar_key_verdict verdict;
-    struct cellar_state state;
-    int error;
-
-    if (cellar_forked(reader->fork_page))
-        return CELLAR_EFORKED;
-    error = cellar_header_look(&reader->ground.header, CELLAR_PAIR_PROCESS, key, &seen, &state, &verdict);
-    if (error == CELLAR_ECORRUPT)
-        return cellar_diagnose(&reader->diagnostic, error, reader->path, cellar_slot_offset(CELLAR_PROCESS_1),
-                               "found two broken process-sync slots, expected one whose hash holds");
-    if (error == 0 && verdict != CELLAR_KEY_GOOD)
-        return cellar_diagnose(&reader->diagnostic, CELLAR_EBADKEY, reader->path,
-                               cellar_slot_offset(CELLAR_PROCESS_1) + CELLAR_SLOT_AT_KEYED_HASH,
-                               "found the hash of another key, expected that of the one given");
-    return error;
-}
-
-int cellar_reader_check_key(struct cellar_reader *reader, const struct cellar_key *key)
-{
-    return note(reader, judge_key(reader, key));
-}
-
-int cellar_reader_enable_process_sync(struct cellar_reader *reader, const struct cellar_key *key)
-{
-    int error = note(reader, judge_key(reader, key));
-
-    if (error != 0)
-        return error;
-    reader->key = *key;
-    reader->has_key = true;
-    reader->seen.any = false;
-    reader->quiet_slot = NULL;
-    reader->word.followed = false;
-    reader->floor_next = 0;
-    return 0;
-}
-
-void cellar_reader_disable_process_sync(struct cellar_reader *reader)
-{
-    reader->has_key = false;
-    reader->seen.any = false;
-    reader->quiet_slot = NULL;
-    reader->word.followed = false;
-    reader->floor_next = 0;
 }
 
 /* A writer that died in a truncate may have left no mark: the new store has the name all the same. */
@@ -316,7 +280,7 @@ static int check(struct cellar_reader *reader)
 
 int cellar_reader_check(struct cellar_reader *reader)
 {
-    return note(reader, check(reader));
+    return cellar_reader_note(reader, check(reader));
 }
 
 /* ---- opening ---- */
@@ -549,21 +513,6 @@ const struct cellar_diagnostic *cellar_reader_diagnostic(const struct cellar_rea
     return &reader->diagnostic;
 }
 
-/* Whether the slot that was followed last is of another key. Refresh has no use for that, and it is a hash more. A slot
- * seen half of one publication and half of another says nothing: then the pair is asked. */
-static bool is_other_writer(const struct cellar_reader *reader)
-{
-    struct cellar_seen seen = {.any = false};
-    enum cellar_key_verdict verdict = CELLAR_KEY_UNKNOWN;
-    struct cellar_state state;
-
-    if (!reader->has_key || !reader->seen.any || cellar_slot_has_key(reader->seen.words, &reader->key))
-        return false;
-    return cellar_header_look(&reader->ground.header, CELLAR_PAIR_PROCESS, &reader->key, &seen, &state, &verdict) ==
-               0 &&
-           verdict == CELLAR_KEY_BAD;
-}
-
 void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *ret_info)
 {
     *ret_info = (struct cellar_info){
@@ -580,7 +529,7 @@ void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *
         .file_bytes = reader->file_bytes,
         .window_bytes = reader->ground.window_bytes,
         .has_key = reader->has_key,
-        .other_writer = is_other_writer(reader),
+        .other_writer = cellar_reader_follows_another(reader),
         .publish = reader->word.followed ? CELLAR_PUBLISH_WORD : CELLAR_PUBLISH_SLOTS,
         .sums = reader->sums_state,
     };

@@ -82,6 +82,13 @@ struct cellar_writer {
     atomic_uint_fast64_t sums_renewed; /* the same */
 };
 
+/* Process sync as another boot left it: reader_key.c. */
+struct cellar_lost {
+    bool any;
+    unsigned char slots[2][CELLAR_SLOT_BYTES];
+    uint64_t epoch; /* of the word, as a load finds it */
+};
+
 struct cellar_reader {
     struct cellar_ground ground;
     char *path;      /* as given; NULL on a device of the caller's */
@@ -98,6 +105,7 @@ struct cellar_reader {
     uint32_t cached_next;         /* pages path: the highest next index that pages were cached under */
     uint32_t flushed_next;
     uint64_t file_bytes;
+    struct cellar_lost lost;
     const unsigned char *quiet_slot; /* while it is what was seen, and these flags are clear, there is nothing new */
     uint32_t quiet_flags;
     struct cellar_seen seen;
@@ -212,6 +220,22 @@ void cellar_writer_sums_extend(struct cellar_writer *writer, uint32_t next_index
 
 /* flushed: everything is. */
 void cellar_writer_sums_close(struct cellar_writer *writer, bool flushed, bool forked);
+
+/* ---- reader.c ---- */
+
+/* Every failure leaves a diagnostic: this one where no deeper place did. Returns error. */
+int cellar_reader_note(struct cellar_reader *reader, int error);
+
+/* ---- reader_key.c ---- */
+
+/* Whether that is a process-sync slot which no writer stands behind. */
+bool cellar_reader_is_lost(const struct cellar_reader *reader, const struct cellar_seen *seen);
+/* The same of the word in that epoch. */
+bool cellar_reader_is_lost_word(const struct cellar_reader *reader, const struct cellar_word *word);
+
+/* Whether the slot that was followed last is of another key. Refresh has no use for that, and it is a hash more. A slot
+ * seen half of one publication and half of another says nothing: then the pair is asked. */
+bool cellar_reader_follows_another(const struct cellar_reader *reader);
 
 /* ---- writer.c ---- */
 

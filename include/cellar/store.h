@@ -385,7 +385,8 @@ struct cellar_reader_options {
 };
 
 /* Opens a store for read: read permission on the file is enough, nothing is changed. Stands at the disk-sync state, or
- * with a key at the process-sync one. -ENOENT, CELLAR_ECORRUPT, CELLAR_EBADKEY. */
+ * with a key at the process-sync one; with a key after a power loss at the disk-sync one, too, until a writer opens the
+ * store: what was committed and not flushed may not be there. -ENOENT, CELLAR_ECORRUPT, CELLAR_EBADKEY. */
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_open(const char *path, const struct cellar_reader_options *options,
                                                     struct cellar_reader **ret_reader);
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_open_on(struct cellar_device *device,

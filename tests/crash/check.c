@@ -199,6 +199,29 @@ static void check_follower(struct run *run, const struct model *model, struct ce
     cellar_reader_close(reader);
 }
 
+/* A reader that has the writer's key, after a power loss: it finds no more than disk sync has. By what is left its key
+ * may be another's, or neither slot whole. */
+static void check_lost_follower(struct run *run, const struct model *model, struct cellar_device *device)
+{
+    struct cellar_reader_options options = {.key = &model->key, .cache_bytes = 1, .device = run->mode->choice};
+    struct cellar_reader *reader;
+    int error = cellar_reader_open_on(device, &options, &reader);
+
+    if (error != 0) {
+        if (error != CELLAR_EBADKEY && error != CELLAR_ECORRUPT)
+            fail(run, "does not open for a reader with the key after a power loss", error, 0);
+        return;
+    }
+    struct cellar_snapshot snapshot = cellar_reader_snapshot(reader);
+    struct state state = {snapshot.next_index, snapshot.root_index};
+
+    if (!model_may_be_durable(model, state))
+        fail(run, "a reader with the key finds what a power loss took", 0, state.next_index);
+    else
+        check_cells(run, model, &snapshot, model_promised(model, state));
+    cellar_reader_close(reader);
+}
+
 /* Of a store that is being created: the whole of it, or nothing that anybody takes for one. */
 static void check_creation(struct run *run, const struct model *model, struct image *image,
                            struct cellar_device *device)
@@ -257,6 +280,8 @@ bool check_image(struct world *world, const struct world_file *file, unsigned ch
     } else if (check_reader(run, &file->model, device, ret_disk)) {
         if (died && file->model.bound && !file->model.suspect && !file->model.rekeyed)
             check_follower(run, &file->model, device);
+        if (!died && run->disk.has_incarnation)
+            check_lost_follower(run, &file->model, device);
         check_writer(run, &file->model, device, *ret_disk, died);
     }
     cellar_device_close(device);

@@ -35,8 +35,8 @@ void world_leave_followers(struct world *world)
     }
 }
 
-/* A reader of what is there now. */
-static void join(struct world *world, struct follower *follower)
+/* A reader of what is there now. lost: a power loss has left that, and the key may be another's. */
+static void join(struct world *world, struct follower *follower, bool lost)
 {
     struct cellar_key key = model_of(world)->key;
     struct cellar_reader_options options = {.key = &key, .cache_bytes = 1, .device = world->run->mode->choice};
@@ -50,15 +50,23 @@ static void join(struct world *world, struct follower *follower)
         follower->state = state_of(follower->reader);
         return;
     }
-    fail(world->run, "does not open for a reader who would follow", error, 0);
+    if (!lost || (error != CELLAR_EBADKEY && error != CELLAR_ECORRUPT))
+        fail(world->run, "does not open for a reader who would follow", error, 0);
     cellar_device_close(follower->device);
     *follower = (struct follower){.reader = NULL};
 }
 
+static void join_some(struct world *world, bool lost)
+{
+    for (int i = 0; i < FOLLOWERS; i++) {
+        if (world->followers[i].reader == NULL && random_once_in(&world->follow_random, 2))
+            join(world, &world->followers[i], lost);
+    }
+}
+
 /*
- * Those who stand are joined by others, now and then. Not after a power loss, while no writer has opened: the slots may
- * say what was never flushed. Nor where the last writer died while it opened, and nobody knows whose key they have; nor
- * after a failed sync, which may have had pages evicted.
+ * Those who stand are joined by others, now and then. Not where the last writer died while it opened, and nobody knows
+ * whose key they have; nor after a failed sync, which may have had pages evicted.
  */
 void world_join_followers(struct world *world)
 {
@@ -68,10 +76,13 @@ void world_join_followers(struct world *world)
         return;
     if (world->writer == NULL && (!model->bound || model->rekeyed))
         return;
-    for (int i = 0; i < FOLLOWERS; i++) {
-        if (world->followers[i].reader == NULL && random_once_in(&world->follow_random, 2))
-            join(world, &world->followers[i]);
-    }
+    join_some(world, false);
+}
+
+void world_join_lost_followers(struct world *world)
+{
+    if (world->run->disk.window && world->run->disk.has_incarnation && !run_stopped(world->run))
+        join_some(world, true);
 }
 
 /* What may be seen between two stores of a writer that commits, or opens. */

@@ -224,6 +224,12 @@ MUTANTS = (
      "        error = cellar_header_switch_words(&writer->ground->header, false);", "        error = 0;"),
     ("word: a commit before its cells", "window", "src/writer.c",
      STORE_WORD, STORE_WORD.replace("next_index,", "next_index + 1,")),
+    ("reader: process sync followed after a power loss", "window", "src/reader_key.c",
+     "    return lost->any && seen->any &&", "    return false && seen->any &&"),
+    ("reader: the word followed after a power loss", "window", "src/reader_key.c",
+     "    return reader->lost.any && word->epoch == reader->lost.epoch;", "    return false && word->epoch == 0;"),
+    ("reader: by what a power loss left for good", "window", "src/reader.c",
+     "cellar_reader_is_lost(reader, &seen))\n        seen.any = false;", "false)\n        seen.any = false;"),
     ("folder not synced", "path", "src/device/file_name.c",
      "        error = sync_folder(folder);", "        error = 0;"),
 )

@@ -220,6 +220,8 @@ bool world_open(struct world *world, bool died)
     model_of(world)->suspect |= suspect;
     if (died)
         world_join_followers(world);
+    else
+        world_join_lost_followers(world);
     error = open_writer(world, disk);
     if (error == -EIO && suspect) {
         if (random_once_in(&world->random, 2))

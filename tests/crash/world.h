@@ -186,6 +186,8 @@ void world_help(struct world *world, uint32_t steps);
 
 /* Readers come: before a writer opens what was left by one that died, and later. */
 void world_join_followers(struct world *world);
+/* The same after a power loss: until a writer opens they stand at disk sync. */
+void world_join_lost_followers(struct world *world);
 /* Some of them look, between any two stores. */
 void world_follow(struct world *world);
 /* A call of the writer's has returned: they look, and see what it did. */
