@@ -8,6 +8,9 @@
  *     300 bytes would have 512, no whole number of cells, and be refused by everybody. Cutting it again after each such
  *     write leaves the same file to a crash in between.
  *   - Bytes past the end that are not zero have no other place: then the file does become longer, to the whole block.
+ * Such a write waits for the disk. Else the block would be the one place whose bytes a failed sync leaves in the page
+ * cache and not on the disk, and nobody is told so who opens the file after a death at that moment (see SYNCING): the
+ * next sync would take it for durable. It is written seldom, as files grow before they are full.
  * Writes past and through the page cache keep away from each other (tail_lock): the kernel keeps both coherent, but
  * calls it an error of the file if a page that was just written past is dirty again by then.
  */
@@ -275,13 +278,15 @@ static bool is_zero(const unsigned char *bytes, size_t length_bytes)
     return true;
 }
 
-/* The block at offset, in which the file ends after inside_bytes. */
+/* The block at offset, in which the file ends after inside_bytes; durable when it returns. -ENOTSUP, where that is
+ * asked for: the system can't do it in one call. */
 static ssize_t put_last(struct cellar_file *file, const struct iovec *parts, uint64_t offset, size_t inside_bytes,
                         bool durable)
 {
     struct walk walk = {.parts = parts};
     unsigned char *block = aligned_alloc(file->block_bytes, file->block_bytes);
     struct iovec part = {.iov_base = block, .iov_len = inside_bytes};
+    bool at_once = true;
     size_t done = 0;
     ssize_t put = 0;
     int error;
@@ -294,8 +299,10 @@ static ssize_t put_last(struct cellar_file *file, const struct iovec *parts, uin
     error = cellar_file_check_limit(file, offset + part.iov_len);
     pthread_rwlock_wrlock(&file->tail_lock);
     while (error == 0 && part.iov_len > 0) {
-        put = cellar_file_put(file->fd, &part, 1, offset + done, durable);
-        if (put < 0 && put != -EINTR)
+        put = cellar_file_put(file->fd, &part, 1, offset + done, at_once);
+        if (put == -ENOTSUP && at_once && !durable)
+            at_once = false;
+        else if (put < 0 && put != -EINTR)
             error = (int)put;
         if (put > 0) {
             done += (size_t)put;
@@ -303,6 +310,8 @@ static ssize_t put_last(struct cellar_file *file, const struct iovec *parts, uin
             part.iov_len -= (size_t)put;
         }
     }
+    if (error == 0 && !at_once && fdatasync(file->fd) != 0)
+        error = -errno;
     pthread_rwlock_unlock(&file->tail_lock);
     free(block);
     return error != 0 ? error : (ssize_t)file->block_bytes;

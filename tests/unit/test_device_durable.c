@@ -233,6 +233,49 @@ static void test_files(void **state)
     }
 }
 
+/* O_DIRECT: the block that a file ends within goes through the page cache, and waits for the disk however it is written:
+ * nobody says SYNCING of it. */
+static void test_last_block_of_direct(void **state)
+{
+    static const int unsupported[] = {EOPNOTSUPP, ENOSYS};
+    struct cellar_device *device = NULL;
+    unsigned char *block;
+    uint32_t block_bytes;
+
+    if (!support_has_direct(*state))
+        support_skip("no O_DIRECT on the file system of %s", (const char *)*state);
+    assert_done(cellar_device_open_pread(support_path(*state, "direct"),
+                                         CELLAR_OPEN_WRITE | CELLAR_OPEN_DIRECT | CELLAR_OPEN_CREATE, 0600, &device));
+    block_bytes = cellar_device_block_bytes(device);
+    block = calloc(1, block_bytes);
+    assert_non_null(block);
+    memset(block, 7, 300);
+    assert_done(cellar_device_grow(device, 0, 2 * (uint64_t)block_bytes + 300));
+    system_heal();
+    assert_done(support_device_write(device, block, block_bytes, 2 * (uint64_t)block_bytes));
+    assert_int_equal(system_calls(SYSTEM_PWRITEV2), 1);
+    assert_int_equal(system_calls(SYSTEM_PWRITEV), 0);
+    for (size_t i = 0; i < SUPPORT_COUNT(unsupported); i++) {
+        system_heal();
+        system_fail(SYSTEM_PWRITEV2, 1, 1, unsupported[i]);
+        assert_done(support_device_write(device, block, block_bytes, 2 * (uint64_t)block_bytes));
+        assert_int_equal(system_calls(SYSTEM_PWRITEV), 1);
+        assert_int_equal(system_calls(SYSTEM_FDATASYNC), 1);
+        system_heal();
+        system_fail(SYSTEM_PWRITEV2, 1, 1, unsupported[i]);
+        system_fail(SYSTEM_FDATASYNC, 1, 1, EIO);
+        assert_result(support_device_write(device, block, block_bytes, 2 * (uint64_t)block_bytes), -EIO);
+    }
+    system_heal();
+    system_fail(SYSTEM_PWRITEV2, 1, 1, EIO);
+    assert_result(support_device_write(device, block, block_bytes, 2 * (uint64_t)block_bytes), -EIO);
+    system_heal();
+    assert_done(support_device_write(device, block, block_bytes, block_bytes));
+    assert_int_equal(system_calls(SYSTEM_PWRITEV2) + system_calls(SYSTEM_FDATASYNC), 0); /* the others don't */
+    free(block);
+    assert_done(cellar_device_close(device));
+}
+
 /* The tests' own wrapper: a durable write is a write and a sync, and either can fail. */
 static void test_wrapper(void **state)
 {
@@ -283,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_without),
         cmocka_unit_test(test_not_supported),
         cmocka_unit_test_setup_teardown(test_files, support_folder_setup, support_folder_teardown),
+        cmocka_unit_test_setup_teardown(test_last_block_of_direct, support_folder_setup, support_folder_teardown),
         cmocka_unit_test(test_wrapper),
     };
 
