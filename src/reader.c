@@ -93,8 +93,10 @@ static int end_look(struct cellar_reader *reader, struct cellar_word *word, stru
     int result = cellar_header_end_look(&reader->ground.header, word, &published);
 
     if (result == -ENOTSUP)
-        return cellar_diagnose(&reader->diagnostic, result, reader->path, CELLAR_AT_FLAGS,
-                               "the writer publishes by the word, which a reader without a window can't follow");
+        return cellar_diagnose(
+            &reader->diagnostic, result, reader->path, CELLAR_AT_FLAGS,
+            "found a writer that publishes by the word, or died while it did; a reader without a window "
+            "can't follow that");
     if (result == 0)
         result = learn_size(reader, needed_bytes(reader, published.next_index));
     if (result != 0)

@@ -413,8 +413,9 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_reader_check_key(struct cellar_reader *r
  * grown past the file size seen before; on the pages path it is a read. A writer with another key (every opening makes
  * one unless it is given) is followed, and reported in cellar_reader_info. CELLAR_ERETIRED: the store was truncated,
  * open it again. CELLAR_ECORRUPT. CELLAR_EWINDOW: the store outgrew the window. -ENOTSUP: the writer publishes by the
- * word (enum cellar_publish), and this reader, which follows commits, has no window. CELLAR_EFORKED, errors of the
- * device. After any error the reader stays where it was and its snapshots remain valid.
+ * word (enum cellar_publish), or died while it did and no other has opened the store; and this reader, which follows
+ * commits, has no window (flushes it can follow). CELLAR_EFORKED, errors of the device. After any error the reader stays
+ * where it was and its snapshots remain valid.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_refresh(struct cellar_reader *reader);
 

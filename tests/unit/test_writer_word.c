@@ -291,6 +291,44 @@ static void test_without_window(void **state)
     store_close(writer);
 }
 
+/* A reader by pages beside a writer by the word, after its death, and when the next one publishes by slots. */
+static void test_reader_by_pages(void **state)
+{
+    struct store_fixture *f = *state;
+    struct cellar_reader_options options = {.device = CELLAR_DEVICE_PAGES};
+    struct cellar_diagnostic diagnostic = {.error = 0};
+    struct cellar_writer *writer = word_new(f);
+    struct cellar_reader *reader = NULL, *other = NULL;
+
+    assert_done(store_read(f, &options, &reader));
+    commit_root(writer, 3);
+    assert_done(cellar_writer_flush(writer));
+    assert_done(cellar_reader_enable_process_sync(reader, &f->key));
+    assert_result(cellar_reader_refresh(reader), -ENOTSUP);
+    cellar_reader_disable_process_sync(reader); /* flushes it can follow */
+    assert_done(cellar_reader_refresh(reader));
+    assert_stands(reader, 11, 10);
+    assert_done(cellar_reader_enable_process_sync(reader, &f->key));
+    commit_root(writer, 5);
+    cellar_writer_abandon(writer);
+    assert_result(cellar_reader_refresh(reader), -ENOTSUP);
+    assert_stands(reader, 11, 10);
+    options.key = &f->key;
+    options.diagnostic = &diagnostic;
+    assert_result(store_read(f, &options, &other), -ENOTSUP);
+    assert_non_null(strstr(diagnostic.message, "died"));
+    writer = word_again(f, CELLAR_PUBLISH_SLOTS);
+    assert_done(cellar_reader_refresh(reader));
+    assert_stands(reader, 16, store_has_mark(f) ? 15 : 10);
+    commit_root(writer, 1);
+    assert_done(cellar_reader_refresh(reader));
+    assert_stands(reader, 17, 16);
+    assert_done(store_read(f, &options, &other));
+    cellar_reader_close(other);
+    cellar_reader_close(reader);
+    store_close(writer);
+}
+
 static void set_flag(struct store_fixture *f, uint32_t flag)
 {
     unsigned char header[CELLAR_HEADER_BYTES], bytes[4];
@@ -353,6 +391,7 @@ int main(void)
         STORE_ON(test_epoch_wraps, STORE_MAPPED),
         STORE_ON(test_refused, STORE_MAPPED),
         STORE_ON(test_pages_after_the_word, STORE_MAPPED),
+        STORE_ON(test_reader_by_pages, STORE_MAPPED),
         STORE_ON_FILES(test_without_window),
     };
 
