@@ -95,6 +95,7 @@ static bool nothing_lost(const struct cellar_evidence *e)
 
 struct verdict {
     bool corrupt, word, whole;
+    bool by_word; /* corrupt, and the slots are not */
     struct cellar_state disk, process, adopted;
     enum cellar_found found;
     int mended_from; /* the process-sync slot that the other is made like; -1: none is whole */
@@ -108,7 +109,7 @@ static void judge_word(const struct cellar_evidence *e, const struct cellar_slot
     bool stands = has_flag(e, CELLAR_FLAG_WORD) && word.next_index >= e->start_index &&
                   (process == NULL || word.next_index >= process->state.next_index);
 
-    v->corrupt = stands && word.next_index > e->file_cells && nothing_lost(e);
+    v->corrupt = v->by_word = stands && word.next_index > e->file_cells && nothing_lost(e);
     v->word = stands && word.next_index <= e->file_cells;
     if (v->word)
         v->process = word;
@@ -194,6 +195,10 @@ static void expect(const struct cellar_evidence *e)
     int result = cellar_pick_writer(e, &pick, &problem);
 
     assert_int_equal(result, v.corrupt ? CELLAR_ECORRUPT : 0);
+    if (v.by_word) {
+        assert_int_equal(problem.file_offset, CELLAR_AT_WORD + 4);
+        assert_int_equal(problem.found, e->extension.word.next_index);
+    }
     if (v.corrupt)
         return;
     assert_int_equal(pick.found, v.found);

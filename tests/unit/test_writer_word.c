@@ -275,12 +275,19 @@ static void test_without_window(void **state)
     struct store_fixture *f = *state;
     struct cellar_writer *writer = word_new(f);
     struct cellar_reader_options options = {.device = CELLAR_DEVICE_PAGES};
+    unsigned char header[CELLAR_HEADER_BYTES];
     struct cellar_reader *reader = NULL;
     struct cellar_info info;
 
     cellar_writer_info(writer, &info);
     if (info.data_path != CELLAR_PATH_WINDOW) {
         assert_int_equal(info.publish, CELLAR_PUBLISH_SLOTS);
+        store_close(writer);
+        writer = word_again(f, CELLAR_PUBLISH_WORD); /* nor where it is opened */
+        cellar_writer_info(writer, &info);
+        assert_int_equal(info.publish, CELLAR_PUBLISH_SLOTS);
+        read_header(f, header);
+        assert_int_equal(cellar_extension_decode(header).flags & CELLAR_FLAG_WORD, 0);
         store_close(writer);
         return;
     }
