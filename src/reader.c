@@ -333,6 +333,8 @@ static int settle(struct cellar_reader *reader, const struct cellar_reader_optio
     struct cellar_word word;
     int error = begin_look(reader, &word);
 
+    cellar_reader_disable_process_sync(reader); /* nothing is left of a file that was replaced while it was opened */
+    reader->state.next_index = reader->cached_next = 0;
     /* A mark on the file that the path names is of an old truncate of another name: this is the store that is meant. */
     if (error == CELLAR_ERETIRED &&
         (!reader->ground.owned || cellar_file_is_at(reader->ground.device, reader->path) == 0)) {

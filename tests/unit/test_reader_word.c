@@ -1,6 +1,6 @@
 /*
  * A reader that goes by the word, and writers that close, die, follow one another and truncate in the middle of its
- * look: after the slots, before the word.
+ * look: after the slots, before the word. And one that opens a file that is replaced meanwhile.
  */
 #include "store_fixture.h"
 
@@ -204,6 +204,50 @@ static void test_word_beyond_the_file(void **state)
     store_close(writer);
 }
 
+static void truncate_and_commit(void)
+{
+    truncate_it();
+    commit(3);
+}
+
+/* The file is replaced while it is opened: nothing of what it said is left, and no page of the new one is taken for
+ * whole that was read when it was not. Also where both say the same. */
+static void test_truncate_while_it_is_opened(void **state)
+{
+    struct store_fixture *f = *state;
+    struct cellar_reader *reader;
+    struct cellar_snapshot snapshot;
+
+    open_writer(f, true, CELLAR_PUBLISH_SLOTS);
+    store_append(writer, 3000);
+    assert_done(cellar_writer_flush(writer));
+    interruption = truncate_and_commit;
+    reader = store_reader(f, &f->key);
+    assert_null(interruption);
+    assert_stands(reader, 11, 10);
+    assert_int_equal(info_of(reader).flushed_next_index, 8);
+    snapshot = cellar_reader_snapshot(reader);
+    store_assert_cells(&snapshot);
+    commit(50);
+    assert_done(cellar_reader_refresh(reader));
+    assert_stands(reader, 61, 60);
+    snapshot = cellar_reader_snapshot(reader);
+    store_assert_cells(&snapshot);
+    cellar_reader_close(reader);
+    store_close(writer);
+    store_remove(f);
+    open_writer(f, true, CELLAR_PUBLISH_SLOTS);
+    interruption = truncate_it;
+    reader = store_reader(f, &f->key);
+    assert_null(interruption);
+    assert_true(info_of(reader).has_key);
+    commit(3);
+    assert_done(cellar_reader_refresh(reader));
+    assert_stands(reader, 11, 10);
+    cellar_reader_close(reader);
+    store_close(writer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +259,7 @@ int main(void)
         STORE_ON(test_slots_after_the_slots, STORE_MAPPED),
         STORE_ON(test_slots_after_the_slots, STORE_MEMORY_MAPPED),
         STORE_ON(test_word_beyond_the_file, STORE_MAPPED),
+        STORE_ON_FILES(test_truncate_while_it_is_opened),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
