@@ -10,6 +10,8 @@ import shutil
 import subprocess
 
 MARK = re.compile(r"\n<!-- bench/report: script ([0-9a-f]{64}), picture ([0-9a-f]{64}) -->\n\Z")
+BOLD_FAMILY = 'font-family="sans-serif:Bold"'
+BOLD = 'font-family="sans-serif" font-weight="bold"'
 SECONDS = 60
 
 
@@ -28,9 +30,10 @@ def is_current(picture, script):
 
 
 def tidied(svg):
-    """Without tabs and blanks at the end of lines, and without empty lines."""
+    """Without tabs and blanks at the end of lines, and without empty lines; and a bold font is a weight, where gnuplot
+    leaves it in the name of the family, which is then none."""
     lines = [line.replace("\t", "  ").rstrip() for line in svg.splitlines()]
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line).replace(BOLD_FAMILY, BOLD)
 
 
 def draw(script):

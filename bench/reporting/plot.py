@@ -149,7 +149,8 @@ def bar_labels(lines):
     """The titles of the groups, and what stands behind the bars."""
     for name, (row, bar, title) in enumerate(lines, 10):
         if bar:
-            place = f"first {number(max(bar.value, bar.high, *bar.points))}, first {number(row)} left offset 0.7,0"
+            gap = 1.4 if bar.points else 0.7
+            place = f"first {number(max(bar.value, bar.high, *bar.points))}, first {number(row)} left offset {gap},0"
             yield f"set label {name} {quoted(bar.text)} at {place} font 'sans-serif,11' textcolor rgb '#202020'"
         else:
             place = f"screen 0.01, first {number(row)} left"
@@ -194,7 +195,7 @@ def bar_plot(chart, placed, start):
               for row, bar in placed if bar.high > bar.low > 0]
     if spread:
         script += ["$spread << END", *spread, "END"]
-        plots.append("$spread using 1:2:3:4 with xerrorbars pointtype 7 pointsize 0 linecolor rgb '#202020' notitle")
+        plots.append("$spread using 1:2:3:4 with xerrorbars pointtype 0 linecolor rgb '#202020' notitle")
     for index, title in enumerate(chart.points):
         block = point_block(placed, index)
         if block:
