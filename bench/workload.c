@@ -31,6 +31,7 @@ const struct bench_workload *const bench_workloads[] = {
     &bench_durable_latency,
     &bench_refresh_none,
     &bench_refresh_new,
+    &bench_hash,
     &bench_value_workloads[0],
     &bench_value_workloads[1],
     &bench_value_workloads[2],

@@ -106,6 +106,7 @@ extern const struct bench_workload bench_append, bench_commit, bench_commit_dura
 extern const struct bench_workload bench_commit_word, bench_commit_word_latency;
 extern const struct bench_workload bench_commit_latency, bench_durable_latency;
 extern const struct bench_workload bench_refresh_none, bench_refresh_new;
+extern const struct bench_workload bench_hash;
 extern const struct bench_workload bench_readers_threads, bench_readers_processes;
 extern const struct bench_workload bench_value_workloads[9];
 extern const struct bench_workload bench_pages_workloads[5];

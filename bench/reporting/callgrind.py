@@ -74,6 +74,8 @@ CASES = [
     Case("refresh-none", "lmdb_refresh", "lmdb"),
     Case("refresh-new", "cellar_refresh", mode="cellar_reader_refresh, with the writer's key"),
     Case("refresh-new", "cellar_refresh", mode="cellar_reader_refresh, CELLAR_PUBLISH_WORD"),
+    Case("hash", "run_whole", LIMIT, "init, key, 8 bytes, final"),
+    Case("hash", "run_prepared", LIMIT, "copy of a state after the key, 8 bytes, final"),
     Case("value-write-1KiB", "cellar_value_write", mode="write_value, into allocated space"),
     Case("value-write-64KiB", "cellar_value_write", mode="write_value, into allocated space"),
     Case("value-write-64KiB", "limit_value_write", LIMIT, "memcpy into an allocated mapping"),
