@@ -68,7 +68,7 @@ CASES = [
     Case("commit-durable", "cellar_commit_durable", mode="append, set_root, flush"),
     Case("commit-durable", "cellar_commit_durable", mode="append, set_root, flush, two_barriers"),
     Case("commit-durable", "limit_commit_durable", LIMIT),
-    Case("commit-durable", "lmdb_commit", "lmdb"),
+    Case("commit-durable", "lmdb_commit", "lmdb", "MDB_APPEND of one, txn commit, default sync"),
     Case("refresh-none", "cellar_refresh", mode="cellar_reader_refresh, with the writer's key"),
     Case("refresh-none", "cellar_refresh", mode="cellar_reader_refresh, CELLAR_PUBLISH_WORD"),
     Case("refresh-none", "lmdb_refresh", "lmdb"),
