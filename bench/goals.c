@@ -208,10 +208,11 @@ static void judge_all(const struct range *range, const struct bench_workload *wo
             runs[i][run] = judge_once(range, &bench_goals[i]);
 }
 
-static bool any_over(struct bench_verdict (*runs)[RUNS])
+/* Over its bound, or so near to it that further runs could say that it is missed. */
+static bool any_in_doubt(struct bench_verdict (*runs)[RUNS])
 {
     for (size_t i = 0; i < bench_goal_count; i++)
-        if (runs[i][0].runs[0] > 1.0)
+        if (runs[i][0].runs[0] > 1.0 / tolerance)
             return true;
     return false;
 }
@@ -244,14 +245,14 @@ int bench_goals_judge(struct bench_session *session, const struct bench_workload
     if (runs == NULL)
         return status;
     judge_all(&range, workload, runs, 0);
-    again = repeat && any_over(runs);
+    again = repeat && any_in_doubt(runs);
     for (unsigned run = 1; run < RUNS && again && status == 0; run++)
         status = run_again(session, workload, runs, run);
     for (size_t i = 0; i < bench_goal_count && status == 0; i++) {
         struct bench_result *result = &session->result;
 
         if (strcmp(bench_goals[i].workload, workload->heading.name) == 0 && result->verdict_count < BENCH_VERDICTS_MAX)
-            conclude(&result->verdicts[result->verdict_count++], runs[i], again && runs[i][0].runs[0] > 1.0 ? RUNS : 1);
+            conclude(&result->verdicts[result->verdict_count++], runs[i], again ? RUNS : 1);
     }
     free(runs);
     return status;

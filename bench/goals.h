@@ -3,7 +3,8 @@
  *
  * A goal is one figure of one row of Cellar's, held against bounds: the limit of the same workload, its peers, or a
  * number. The excess of a bound is 1 where it is just reached, 1.05 where it is missed by 5 %, less than 1 where there
- * is room. A goal that misses is measured three times; it is missed where it is over 1.05 in two of them.
+ * is room. A goal that comes within 5 % of its bound, or over it, is measured three times, and with it all others of
+ * its workload; it is missed where it is over 1.05 in two of them.
  */
 #ifndef BENCH_GOALS_H
 #define BENCH_GOALS_H
@@ -46,8 +47,8 @@ bool bench_goals_name(const char *only, const struct bench_workload *workload);
 
 /*
  * Judges the goals of a workload by its rows and measures in the session's result, which begin at those numbers; with
- * repeat, those that miss by running the workload twice more, whose rows are dropped. 0, or an error that has been
- * reported.
+ * repeat, where one is missed or nearly, by running the workload twice more, whose rows are dropped. 0, or an error
+ * that has been reported.
  */
 int bench_goals_judge(struct bench_session *session, const struct bench_workload *workload, size_t first_row,
                       size_t first_measure, bool repeat);
