@@ -135,6 +135,13 @@ extern const struct bench_engine bench_engine_sqlite;
 extern const struct bench_engine bench_engine_rocksdb;
 #endif
 
+/* Appends count cells from the first_cell-th of a store on, and commits them. */
+typedef int bench_put(void *store, const struct bench_cells *source, uint64_t first_cell, uint64_t count);
+
+/* An append (see struct bench_engine) made of puts: one for every commit_every cells, or one for all (0). */
+int bench_append_by(bench_put *put, void *store, const struct bench_cells *source, uint64_t first_cell, uint64_t count,
+                    uint64_t commit_every);
+
 /* The first 8 bytes of a cell or value: what every read touches. They arrive in a register of their own, so that no
  * compiler merges the reads of several cells into one instruction: a user's reads don't come in such loops. */
 static inline uint64_t bench_load_first(const void *bytes)

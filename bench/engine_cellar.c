@@ -291,21 +291,18 @@ static int append_cells(struct store *store, const struct bench_cells *source, u
     return status;
 }
 
+static int put_cells(void *state, const struct bench_cells *source, uint64_t first_cell, uint64_t count)
+{
+    struct store *store = state;
+    int status = append_cells(store, source, first_cell, count);
+
+    return status == 0 ? cellar_writer_commit(store->writer) : status;
+}
+
 static int cellar_append(void *state, const struct bench_cells *source, uint64_t first_cell, uint64_t count,
                          uint64_t commit_every)
 {
-    struct store *store = state;
-    uint64_t step = commit_every != 0 ? commit_every : count;
-    int status = 0;
-
-    for (uint64_t done = 0; done < count && status == 0; done += step) {
-        uint64_t cells = step < count - done ? step : count - done;
-
-        status = append_cells(store, source, first_cell + done, cells);
-        if (status == 0)
-            status = cellar_writer_commit(store->writer);
-    }
-    return status;
+    return bench_append_by(put_cells, state, source, first_cell, count, commit_every);
 }
 
 static int cellar_commit(void *state, const struct bench_cells *source, uint64_t count)

@@ -211,8 +211,9 @@ static inline int put_next(struct store *store, MDB_txn *txn, const void *bytes,
 }
 
 /* Puts count cells in one transaction of their own. */
-static int put_cells(struct store *store, const struct bench_cells *source, uint64_t first_cell, uint64_t count)
+static int put_cells(void *state, const struct bench_cells *source, uint64_t first_cell, uint64_t count)
 {
+    struct store *store = state;
     MDB_txn *txn;
     int status = mdb_txn_begin(store->env, NULL, 0, &txn);
 
@@ -230,12 +231,7 @@ static int put_cells(struct store *store, const struct bench_cells *source, uint
 static int lmdb_append(void *state, const struct bench_cells *source, uint64_t first_cell, uint64_t count,
                        uint64_t commit_every)
 {
-    uint64_t step = commit_every != 0 ? commit_every : count;
-    int status = 0;
-
-    for (uint64_t done = 0; done < count && status == 0; done += step)
-        status = put_cells(state, source, first_cell + done, step < count - done ? step : count - done);
-    return status;
+    return bench_append_by(put_cells, state, source, first_cell, count, commit_every);
 }
 
 /* One cell a transaction; how durable it is, the environment's flags say. */

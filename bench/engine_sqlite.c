@@ -238,8 +238,9 @@ static inline int put_next(struct store *store, const void *bytes, size_t size_b
 }
 
 /* Puts count cells in one transaction of their own. */
-static int put_cells(struct store *store, const struct bench_cells *source, uint64_t first_cell, uint64_t count)
+static int put_cells(void *state, const struct bench_cells *source, uint64_t first_cell, uint64_t count)
 {
+    struct store *store = state;
     int status = step_once(store, store->begin);
 
     for (uint64_t cell = first_cell; cell < first_cell + count && status == 0; cell++)
@@ -250,12 +251,7 @@ static int put_cells(struct store *store, const struct bench_cells *source, uint
 static int sqlite_append(void *state, const struct bench_cells *source, uint64_t first_cell, uint64_t count,
                          uint64_t commit_every)
 {
-    uint64_t step = commit_every != 0 ? commit_every : count;
-    int status = 0;
-
-    for (uint64_t done = 0; done < count && status == 0; done += step)
-        status = put_cells(state, source, first_cell + done, step < count - done ? step : count - done);
-    return status;
+    return bench_append_by(put_cells, state, source, first_cell, count, commit_every);
 }
 
 /* One cell a transaction: a single INSERT is one. How durable it is, `synchronous` says. */

@@ -15,3 +15,14 @@ const struct bench_engine *const bench_engines[] = {
 };
 
 const size_t bench_engine_count = sizeof bench_engines / sizeof bench_engines[0];
+
+int bench_append_by(bench_put *put, void *store, const struct bench_cells *source, uint64_t first_cell, uint64_t count,
+                    uint64_t commit_every)
+{
+    uint64_t step = commit_every != 0 ? commit_every : count;
+    int status = 0;
+
+    for (uint64_t done = 0; done < count && status == 0; done += step)
+        status = put(store, source, first_cell + done, step < count - done ? step : count - done);
+    return status;
+}

@@ -80,6 +80,22 @@ static void test_window_of_no_cell(void **state)
     assert_done(cellar_device_close(alloc.device));
 }
 
+/* A store's header, which is told of growth. */
+static void open_with_header(struct fault_device *fault, struct asked *asked, struct cellar_alloc *alloc,
+                             struct cellar_header *header)
+{
+    open_alloc(fault, asked, alloc);
+    assert_done(cellar_header_open(header, alloc->device, NULL, false));
+    cellar_header_start_marks(header, 1, 0);
+    alloc->header = header;
+}
+
+static void close_with_header(struct cellar_alloc *alloc, struct cellar_header *header)
+{
+    cellar_header_close(header);
+    assert_done(cellar_device_close(alloc->device));
+}
+
 static uint32_t flags_of(const struct cellar_alloc *alloc)
 {
     unsigned char bytes[4];
@@ -106,10 +122,7 @@ static void test_tells_the_header(void **state)
         struct cellar_header header;
         uint32_t first;
 
-        open_alloc(&fault, &asked, &alloc);
-        assert_done(cellar_header_open(&header, alloc.device, NULL, false));
-        cellar_header_start_marks(&header, 1, 0);
-        alloc.header = &header;
+        open_with_header(&fault, &asked, &alloc, &header);
         assert_int_equal(cellar_alloc_is_harmless(rows[i].error), rows[i].harmless);
         if (rows[i].error != 0)
             fault_fail(&fault, FAULT_GROW, 1, 0, rows[i].error);
@@ -117,8 +130,7 @@ static void test_tells_the_header(void **state)
         assert_int_equal(flags_of(&alloc),
                          rows[i].error == 0 || rows[i].harmless ? 0 : CELLAR_FLAG_SYNCING | CELLAR_FLAG_SUSPECT);
         assert_int_equal(alloc.next_index, rows[i].error == 0 ? START + 1 : START);
-        cellar_header_close(&header);
-        assert_done(cellar_device_close(alloc.device));
+        close_with_header(&alloc, &header);
     }
 }
 
@@ -133,17 +145,13 @@ static void test_header_that_fails(void **state)
         struct cellar_header header;
         uint32_t first;
 
-        open_alloc(&fault, &asked, &alloc);
-        assert_done(cellar_header_open(&header, alloc.device, NULL, false));
-        cellar_header_start_marks(&header, 1, 0);
-        alloc.header = &header;
+        open_with_header(&fault, &asked, &alloc, &header);
         fault_fail(&fault, FAULT_WRITE, nth, 1, -EIO);
         assert_result(cellar_alloc_take(&alloc, 1, &first), -EIO);
         assert_int_equal(asked.grows, nth - 1);
         assert_int_equal(flags_of(&alloc), nth == 1 ? 0 : CELLAR_FLAG_SYNCING);
         assert_true(alloc.next_index == START && alloc.ready_index == START);
-        cellar_header_close(&header);
-        assert_done(cellar_device_close(alloc.device));
+        close_with_header(&alloc, &header);
     }
 }
 

@@ -18,53 +18,62 @@ static void settle_by(struct cellar_cache *cache)
     }
 }
 
-static void test_prefetch_lets_go(void **state)
+/* A cache of one page, and two handles on it. */
+struct small {
+    struct bed bed;
+    struct cellar_cache *cache, *other;
+};
+
+static void open_small(struct small *small)
 {
     struct cellar_cache_options options = {.page_count = 1, .depth = 2};
-    struct cellar_cache *cache, *other;
+
+    skip_in_debug();
+    bed_open(&small->bed);
+    small->cache = bed_cache(&small->bed, &options);
+    small->other = bed_share(small->cache);
+}
+
+static void close_small(struct small *small)
+{
+    cellar_cache_close(small->other);
+    cellar_cache_close(small->cache);
+    bed_close(&small->bed);
+}
+
+static void test_prefetch_lets_go(void **state)
+{
     struct cellar_slice slice;
-    struct bed bed;
+    struct small small;
 
     (void)state;
-    skip_in_debug();
-    bed_open(&bed);
-    cache = bed_cache(&bed, &options);
-    other = bed_share(cache);
-    assert_done(cellar_cache_load(cache, 0, 1, &slice));
-    cellar_cache_prefetch(cache, 5 * PAGE, PAGE);
-    settle_by(other);
-    assert_true(cellar_cache_is_cached(cache, 5 * PAGE));
-    assert_false(cellar_cache_is_cached(cache, 0));
-    assert_read(&bed, cache, 5 * PAGE, PAGE);
-    assert_int_equal(bed_reads(&bed), 2);
-    cellar_cache_close(other);
-    cellar_cache_close(cache);
-    bed_close(&bed);
+    open_small(&small);
+    assert_done(cellar_cache_load(small.cache, 0, 1, &slice));
+    cellar_cache_prefetch(small.cache, 5 * PAGE, PAGE);
+    settle_by(small.other);
+    assert_true(cellar_cache_is_cached(small.cache, 5 * PAGE));
+    assert_false(cellar_cache_is_cached(small.cache, 0));
+    assert_read(&small.bed, small.cache, 5 * PAGE, PAGE);
+    assert_int_equal(bed_reads(&small.bed), 2);
+    close_small(&small);
 }
 
 static void test_prefetch_leaves_what_is_fixed(void **state)
 {
-    struct cellar_cache_options options = {.page_count = 1, .depth = 2};
-    struct cellar_cache *cache, *other;
     struct cellar_fixed fixed;
-    struct bed bed;
+    struct small small;
 
     (void)state;
-    skip_in_debug();
-    bed_open(&bed);
-    cache = bed_cache(&bed, &options);
-    other = bed_share(cache);
-    assert_done(cellar_cache_fix(cache, 0, 1, &fixed));
-    cellar_cache_prefetch(cache, 5 * PAGE, PAGE);
-    settle_by(other);
-    assert_false(cellar_cache_is_cached(cache, 5 * PAGE));
-    assert_true(cellar_cache_is_cached(cache, 0));
-    assert_bytes(&bed, fixed.slice.bytes, 0, PAGE);
-    cellar_cache_unfix(cache, &fixed);
-    assert_read(&bed, cache, 5 * PAGE, PAGE);
-    cellar_cache_close(other);
-    cellar_cache_close(cache);
-    bed_close(&bed);
+    open_small(&small);
+    assert_done(cellar_cache_fix(small.cache, 0, 1, &fixed));
+    cellar_cache_prefetch(small.cache, 5 * PAGE, PAGE);
+    settle_by(small.other);
+    assert_false(cellar_cache_is_cached(small.cache, 5 * PAGE));
+    assert_true(cellar_cache_is_cached(small.cache, 0));
+    assert_bytes(&small.bed, fixed.slice.bytes, 0, PAGE);
+    cellar_cache_unfix(small.cache, &fixed);
+    assert_read(&small.bed, small.cache, 5 * PAGE, PAGE);
+    close_small(&small);
 }
 
 /* The pages of the range and no others, wherever in a page it begins and ends. */

@@ -218,6 +218,15 @@ static uint32_t disk_next_found(struct scene *scene)
     return recovery.disk_next_index;
 }
 
+/* A writer that has flushed twice is gone. */
+static void leave_two_flushes(struct scene *scene)
+{
+    create(scene, true);
+    flush_cells(scene, 5);
+    flush_cells(scene, 5);
+    abandon(scene);
+}
+
 /* A sync fails, the writer dies before it can say so, and the header is read again as the disk has it: with the record
  * of the last flush, and the slots of the one before. The record is all that the disk has of that flush. */
 static void test_record_stays_where_its_slots_were_evicted(void **state)
@@ -225,10 +234,7 @@ static void test_record_stays_where_its_slots_were_evicted(void **state)
     static struct scene scene;
 
     (void)state;
-    create(&scene, true);
-    flush_cells(&scene, 5);
-    flush_cells(&scene, 5);
-    abandon(&scene);
+    leave_two_flushes(&scene);
     medium_evict(scene.medium);
     open_again(&scene);
     assert_int_equal(cellar_writer_next(scene.writer), START + 10);
@@ -274,10 +280,7 @@ static void test_next_writer_stores_evicted_slots_again(void **state)
     static struct scene scene;
 
     (void)state;
-    create(&scene, true);
-    flush_cells(&scene, 5);
-    flush_cells(&scene, 5);
-    abandon(&scene);
+    leave_two_flushes(&scene);
     open_again(&scene);
     store_append(scene.writer, 5);
     assert_done(cellar_writer_commit(scene.writer));
@@ -321,10 +324,7 @@ static void test_both_slots_broken_under_the_same_mark(void **state)
     uint64_t incarnation;
 
     (void)state;
-    create(&scene, true);
-    flush_cells(&scene, 5);
-    flush_cells(&scene, 5);
-    abandon(&scene);
+    leave_two_flushes(&scene);
     incarnation = scene.medium->incarnation;
     medium_lose_power(scene.medium);
     scene.medium->incarnation = incarnation;
