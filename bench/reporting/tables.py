@@ -17,6 +17,7 @@ README_ROWS = [
     ("open-read", "open for read"),
     ("open-write", "open for write"),
 ]
+LIMIT_REMARK = " The limit reads a file of its own, which the kernel may map by larger pages than Cellar's."
 ROCKSDB_REMARK = " What RocksDB commits is visible in its own process alone."
 
 
@@ -170,7 +171,7 @@ def short_table(result):
         "",
         "Medians of interleaved runs; each peer's and the limit's fastest way that gives the same guarantee. In "
         "brackets: how many times as long as Cellar a peer takes; how many times as long as the limit Cellar takes. "
-        "Cells of 64 bytes." + (ROCKSDB_REMARK if "rocksdb" in peers else ""),
+        "Cells of 64 bytes." + LIMIT_REMARK + (ROCKSDB_REMARK if "rocksdb" in peers else ""),
         machine_line(result) + ".",
     ]
     return "\n".join(lines)
