@@ -302,13 +302,13 @@ void cellar_reader_close(struct cellar_reader *reader)
         free_reader(reader, cellar_forked(reader->fork_page));
 }
 
-static int new_reader(const char *path, enum cellar_device_choice choice, struct cellar_reader **ret_reader)
+static int new_reader(const char *path, const struct cellar_reader_options *options, struct cellar_reader **ret_reader)
 {
     struct cellar_reader *reader;
-    int error = cellar_ground_check_choice(choice);
+    int error = cellar_ground_check_choice(options->device);
 
-    if (error != 0)
-        return error;
+    if (error != 0 || options->access < CELLAR_ACCESS_DEFAULT || options->access > CELLAR_ACCESS_RANDOM)
+        return -EINVAL;
     reader = calloc(1, sizeof *reader);
     if (reader == NULL)
         return -ENOMEM;
@@ -426,8 +426,9 @@ static int adopt(struct cellar_reader *reader, const struct cellar_reader_option
 static int open_as(struct cellar_reader *reader, const struct cellar_reader_options *options)
 {
     enum cellar_file_kind kind = cellar_ground_kind(options->device);
+    int flags = CELLAR_OPEN_READ | (options->access == CELLAR_ACCESS_RANDOM ? CELLAR_OPEN_RANDOM : 0);
     struct cellar_device *device;
-    int error = cellar_file_open(reader->path, CELLAR_OPEN_READ, 0, kind, &device);
+    int error = cellar_file_open(reader->path, flags, 0, kind, &device);
 
     if (error != 0)
         return cellar_ground_refuse_file(error, reader->path, kind, &reader->diagnostic);
@@ -471,7 +472,7 @@ int cellar_reader_open(const char *path, const struct cellar_reader_options *opt
 {
     struct cellar_reader *reader = NULL;
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
-    int error = new_reader(path, wanted.device, &reader);
+    int error = new_reader(path, &wanted, &reader);
 
     if (error != 0)
         return refuse(reader, error, path, &wanted);
@@ -498,7 +499,7 @@ int cellar_reader_open_on(struct cellar_device *device, const struct cellar_read
 {
     struct cellar_reader *reader = NULL;
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
-    int error = new_reader(NULL, wanted.device, &reader);
+    int error = new_reader(NULL, &wanted, &reader);
 
     if (error == 0)
         error = cellar_ground_place(&reader->ground, device, false);

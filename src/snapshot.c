@@ -90,9 +90,20 @@ int cellar_snapshot_value_piece_count(const struct cellar_snapshot *snapshot, ui
     return error;
 }
 
+static void expect_span(const struct cellar_snapshot *snapshot, uint32_t first_index, uint32_t size_bytes)
+{
+    cellar_cells_expect(snapshot->cells, (uint64_t)first_index * snapshot->bytes_per_cell, size_bytes);
+}
+
+/* Copies bytes that were expected. */
 static int copy_span(const struct cellar_snapshot *snapshot, uint32_t first_index, void *buffer, uint32_t size_bytes)
 {
-    return cellar_cells_read(snapshot->cells, (uint64_t)first_index * snapshot->bytes_per_cell, buffer, size_bytes);
+    uint64_t offset = (uint64_t)first_index * snapshot->bytes_per_cell;
+
+    if (snapshot->window == NULL)
+        return cellar_cells_read(snapshot->cells, offset, buffer, size_bytes);
+    memcpy(buffer, snapshot->window + offset, size_bytes);
+    return 0;
 }
 
 /* A long value: from its end to its beginning, as the chain goes. */
@@ -108,6 +119,7 @@ static int copy_backward(const struct cellar_snapshot *snapshot, uint32_t index,
         if (chunk.size_bytes > size_bytes)
             return CELLAR_ECORRUPT; /* it changed since it was measured: no store does that */
         size_bytes -= chunk.size_bytes;
+        expect_span(snapshot, chunk.first_index, chunk.size_bytes);
         result = copy_span(snapshot, chunk.first_index, buffer + size_bytes, chunk.size_bytes);
         if (result != 0)
             return result;
@@ -123,6 +135,8 @@ static int copy_out(const struct cellar_snapshot *snapshot, uint32_t index, cons
 {
     if (layout->count > SPANS_MAX)
         return copy_backward(snapshot, index, buffer, layout->size_bytes);
+    for (size_t i = 0; i < layout->count; i++)
+        expect_span(snapshot, layout->spans[i].first_index, layout->spans[i].size_bytes);
     for (size_t i = layout->count; i-- > 0;) {
         int error;
 
@@ -144,6 +158,7 @@ int cellar_snapshot_read_value(const struct cellar_snapshot *snapshot, uint32_t 
     int error;
 
     if (find_single(snapshot, index, &chunk) && chunk.size_bytes <= capacity_bytes) {
+        expect_span(snapshot, chunk.first_index, chunk.size_bytes);
         if (chunk.size_bytes > 0) /* the buffer of an empty value may have no address */
             memcpy(buffer, snapshot->window + (uint64_t)chunk.first_index * snapshot->bytes_per_cell, chunk.size_bytes);
         *ret_size_bytes = chunk.size_bytes;

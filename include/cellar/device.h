@@ -149,6 +149,10 @@ enum {
     CELLAR_OPEN_CREATE = 2,    /* with WRITE: create it, empty, if it isn't there */
     CELLAR_OPEN_EXCLUSIVE = 4, /* with CREATE: -EEXIST if it is there */
     CELLAR_OPEN_DIRECT = 8,    /* not for the mapped file: past the kernel's page cache (O_DIRECT), in whole blocks */
+    /* The mapped file is read at random: the system doesn't read ahead of what is read in the window and of what is
+     * lent, nor around it (MADV_RANDOM). Not for who stores into the window in order: that is a fault for each page. It
+     * changes nothing for the other devices: a pread reads what it asks for. */
+    CELLAR_OPEN_RANDOM = 16,
 };
 
 /*
@@ -172,7 +176,7 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_device_open_pread(const char *path, int 
 /*
  * A block device of the system (/dev/...), by pread and pwrite: of fixed size, sync by fdatasync; with
  * CELLAR_OPEN_DIRECT in whole blocks (its logical block), else byte by byte through the kernel's page cache. flags
- * READ, WRITE and DIRECT alone. -ENOTBLK: something else.
+ * READ, WRITE, DIRECT and RANDOM alone. -ENOTBLK: something else.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_device_open_block(const char *path, int flags,
                                                           struct cellar_device **ret_device);

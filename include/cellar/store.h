@@ -90,6 +90,21 @@ enum cellar_device_choice {
     CELLAR_DEVICE_DIRECT,
 };
 
+/* How a reader goes about the cells of a mapped file that aren't in memory. */
+enum cellar_access {
+    /* The system reads ahead, and around what is read: one cell brings in as much as the disk's read_ahead_kb says, 128
+     * KiB to some MiB. For who reads in order, or most of the store, or a store that fits into memory. */
+    CELLAR_ACCESS_DEFAULT = 0,
+    /*
+     * What is read brings in its page and no more. For single cells and values, at random, of a store that is much
+     * larger than what is read of it. More than 4096 bytes that one call copies (cellar_snapshot_read, read_value,
+     * copy_value) are asked for as a whole, by a system call; who reads on through pointers (runs, pieces) waits for
+     * the disk at each page. Without a window, and on a device of the caller's (see CELLAR_OPEN_RANDOM), it changes
+     * nothing.
+     */
+    CELLAR_ACCESS_RANDOM,
+};
+
 /* How commits reach readers that hold the writer's key. */
 enum cellar_publish {
     CELLAR_PUBLISH_SLOTS = 0, /* hashed slots, which every program that knows the format finds */
@@ -375,6 +390,7 @@ struct cellar_reader_options {
     const struct cellar_key *key; /* not NULL: follow commits from the start (see enable_process_sync) */
     uint64_t window_bytes;        /* most addresses to reserve; 0: max index * bytes per cell, or what fits */
     enum cellar_device_choice device;
+    enum cellar_access access;
     uint64_t cache_bytes; /* page cache of the pages path; 0: 8 MiB */
     /* Each page is compared with its checksum when it is loaded, and reading cells of one that is not what was written
      * is CELLAR_ECHECKSUM. On the pages path, whatever the choice but MAPPED (-EINVAL). Cells that are not flushed yet

@@ -63,8 +63,10 @@ int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, 
     *cells = (struct cellar_cells){.bytes_per_cell = bytes_per_cell,
                                    .window = window,
                                    .stage = {.from = UINT64_MAX, .threshold_bytes = UINT64_MAX}};
-    if (window != NULL)
+    if (window != NULL) {
+        cells->by_page = cellar_device_reads_by_page(device) ? device : NULL;
         return 0;
+    }
     error = open_handles(cells, writer ? 1 : CELLAR_CELLS_HANDLES);
     if (error == 0 && writer)
         error = cellar_pipeline_open_with(device, &options, &cells->pipeline);
@@ -178,6 +180,7 @@ int cellar_cells_read(struct cellar_cells *cells, uint64_t offset, void *buffer,
     if (length_bytes == 0)
         return 0;
     if (cells->window != NULL) {
+        cellar_cells_expect(cells, offset, length_bytes);
         memcpy(buffer, cells->window + offset, length_bytes);
         return 0;
     }

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/fork.h"
 #include "cell/stage.h"
+#include "device/device.h"
 
 #include <cellar/cache.h>
 #include <cellar/device.h>
@@ -33,6 +34,7 @@ struct cellar_cells_handle {
 struct cellar_cells {
     uint32_t bytes_per_cell;
     unsigned char *window;               /* NULL: the pages path */
+    const struct cellar_device *by_page; /* the device of a window that is read by page; NULL: of none */
     struct cellar_pipeline *pipeline;    /* a writer's, on the pages path; under handles[0].lock */
     struct cellar_cells_handle *handles; /* on the pages path: a reader's CELLAR_CELLS_HANDLES, a writer's one */
     int handle_count;
@@ -92,6 +94,13 @@ static inline unsigned char *cellar_cells_place(struct cellar_cells *cells, uint
 static inline bool cellar_cells_commit_small(struct cellar_cells *cells, uint64_t end_offset)
 {
     return cells->window != NULL && cellar_stage_commit_small(&cells->stage, end_offset);
+}
+
+/* These bytes are about to be read, at once: where that would wait for the disk once for each page, it waits once. */
+static inline void cellar_cells_expect(const struct cellar_cells *cells, uint64_t offset, size_t length_bytes)
+{
+    if (length_bytes > CELLAR_CELLS_PAGE_BYTES && CELLAR_UNLIKELY(cells->by_page != NULL))
+        cellar_device_expect(cells->by_page, offset, length_bytes);
 }
 
 /* Writes zeros. */

@@ -13,6 +13,13 @@ bool cellar_device_is_fixed(const struct cellar_device *device);
 /* True for a device on a file past the kernel's page cache, also below a device in bytes. */
 bool cellar_device_is_direct(const struct cellar_device *device);
 
+/* True where the device has a window whose pages come from the disk one at a time (CELLAR_OPEN_RANDOM). */
+bool cellar_device_reads_by_page(const struct cellar_device *device);
+
+/* These bytes of such a window are about to be read: all of them begin to come from the disk, where they aren't in
+ * memory. A system call. Any thread. */
+void cellar_device_expect(const struct cellar_device *device, uint64_t offset, size_t length_bytes);
+
 /* cellar_device_open_bytes that leaves inner alone, open, when it is closed or can't be made. */
 int cellar_device_open_bytes_over(struct cellar_device *inner, struct cellar_device **ret_device);
 

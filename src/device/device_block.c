@@ -101,7 +101,7 @@ const struct cellar_device_ops cellar_block_direct_read_ops = {
 
 int cellar_device_open_block(const char *path, int flags, struct cellar_device **ret_device)
 {
-    if ((flags & ~(CELLAR_OPEN_WRITE | CELLAR_OPEN_DIRECT)) != 0)
+    if ((flags & ~(CELLAR_OPEN_WRITE | CELLAR_OPEN_DIRECT | CELLAR_OPEN_RANDOM)) != 0)
         return -EINVAL;
     return cellar_file_open(path, flags & CELLAR_OPEN_WRITE, 0,
                             (flags & CELLAR_OPEN_DIRECT) != 0 ? CELLAR_FILE_BLOCK_DIRECT : CELLAR_FILE_BLOCK,

@@ -88,7 +88,7 @@ static unsigned char *loan_of(struct cellar_file *file)
     if (loan == NULL) {
         loan = map_most(file->fd, PROT_READ, size_bytes, &capacity_bytes);
         if (loan != NULL) {
-            madvise(loan, (size_t)capacity_bytes, MADV_DONTDUMP);
+            cellar_file_advise(file, loan, capacity_bytes);
             file->loan_bytes = capacity_bytes;
         }
         atomic_store_explicit(&file->loan, loan, memory_order_release);
@@ -151,7 +151,7 @@ static int map_window(void *state, uint64_t capacity_bytes, bool writable, void 
     file->window = map_most(file->fd, PROT_READ | (writable ? PROT_WRITE : 0), size_bytes, &capacity_bytes);
     if (file->window == NULL)
         return CELLAR_NONE;
-    madvise(file->window, (size_t)capacity_bytes, MADV_DONTDUMP);
+    cellar_file_advise(file, file->window, capacity_bytes);
     file->window_bytes = capacity_bytes;
     *ret_base = file->window;
     *ret_capacity_bytes = capacity_bytes;

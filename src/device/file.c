@@ -48,7 +48,8 @@ bool cellar_file_names_block_device(const char *path)
 
 static bool flags_are_valid(int flags)
 {
-    int known = CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE | CELLAR_OPEN_EXCLUSIVE | CELLAR_FILE_NO_LINK;
+    int known =
+        CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE | CELLAR_OPEN_EXCLUSIVE | CELLAR_OPEN_RANDOM | CELLAR_FILE_NO_LINK;
 
     if ((flags & ~known) != 0)
         return false;

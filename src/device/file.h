@@ -114,6 +114,9 @@ int cellar_file_fill_holes(const struct cellar_device *device, uint64_t offset, 
 int cellar_file_populate(const struct cellar_device *device, uint64_t offset, uint64_t length_bytes);
 int cellar_file_write_out(const struct cellar_device *device, int *fd, uint64_t offset, uint64_t length_bytes);
 
+/* Advises the system about a mapping of the file that has just been made, for all of its life. */
+void cellar_file_advise(const struct cellar_file *file, void *mapping, uint64_t length_bytes);
+
 /* A second open file description of the same file, with more_flags of open(2). -ESTALE: it can't be had. */
 int cellar_file_open_again(const struct cellar_file *file, int more_flags, int *ret_fd);
 

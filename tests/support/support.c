@@ -244,6 +244,29 @@ int support_without_memory(int (*run)(void *user), void *user)
     return result;
 }
 
+bool support_is_mapped_with(const void *address, const char *flag)
+{
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    bool here = false, result = false;
+    char line[512];
+
+    if (maps == NULL)
+        support_skip("no /proc/self/smaps");
+    while (fgets(line, sizeof line, maps) != NULL) {
+        unsigned long long begin, end;
+
+        if (sscanf(line, "%llx-%llx ", &begin, &end) == 2) {
+            here = (uintptr_t)address >= begin && (uintptr_t)address < end;
+            continue;
+        }
+        for (char *word = here && strncmp(line, "VmFlags:", 8) == 0 ? strtok(line + 8, " \n") : NULL; word != NULL;
+             word = strtok(NULL, " \n"))
+            result = result || strcmp(word, flag) == 0;
+    }
+    fclose(maps);
+    return result;
+}
+
 bool support_is_unmapped(const void *address)
 {
     uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -88,6 +88,10 @@ bool support_under_valgrind(void);
  */
 int support_without_memory(int (*run)(void *user), void *user);
 
+/* True where the mapping at this address has that flag, two letters of VmFlags in proc(5). Without /proc/self/smaps the
+ * test is skipped. */
+bool support_is_mapped_with(const void *address, const char *flag);
+
 /* True where nothing is mapped at the page of this address. */
 bool support_is_unmapped(const void *address);
 

@@ -107,7 +107,7 @@ static void test_no_block_devices(void **state)
     assert_result(cellar_device_open_block("/dev/null", CELLAR_OPEN_READ, &device), -ENOTBLK);
     assert_result(cellar_device_open_block(support_path(disk->folder, "none"), CELLAR_OPEN_READ, &device), -ENOENT);
     assert_result(cellar_device_open_block(path, CELLAR_OPEN_WRITE | CELLAR_OPEN_CREATE, &device), -EINVAL);
-    assert_result(cellar_device_open_block(path, 16, &device), -EINVAL);
+    assert_result(cellar_device_open_block(path, CELLAR_OPEN_RANDOM << 1, &device), -EINVAL);
     assert_null(device);
 }
 
