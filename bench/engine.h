@@ -28,6 +28,7 @@ enum {
 /* What is timed; each variant of an engine is one row of one operation. */
 enum bench_operation {
     BENCH_READ_RANDOM,
+    BENCH_READ_RANDOM_COLD, /* ways of it that are for stores larger than memory */
     BENCH_READ_SEQUENTIAL,
     BENCH_APPEND,
     BENCH_COMMIT,

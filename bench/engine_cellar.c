@@ -15,6 +15,7 @@ enum {
     SETUP_RUN = 16,      /* read by cellar_snapshot_run, RUN_CELLS cells at a time: windows only */
     SETUP_WORD = 32,     /* commits are published by one word */
     SETUP_TWO = 64,      /* every flush waits for the disk twice */
+    SETUP_RANDOM = 128,  /* the reader says that it reads at random */
     RUN_CELLS = 256,     /* a divisor of the ring that cells come from */
     PIECES_MAX = 64,     /* pieces of the largest value, and more */
 };
@@ -22,6 +23,8 @@ enum {
 static const struct bench_variant cellar_variants[] = {
     {BENCH_READ_RANDOM, 0, "cellar_snapshot_get"},
     {BENCH_READ_RANDOM, SETUP_CELL, "cellar_snapshot_cell"},
+    {BENCH_READ_RANDOM_COLD, SETUP_RANDOM, "cellar_snapshot_get, CELLAR_ACCESS_RANDOM"},
+    {BENCH_READ_RANDOM_COLD, SETUP_RANDOM | SETUP_CELL, "cellar_snapshot_cell, CELLAR_ACCESS_RANDOM"},
     {BENCH_READ_SEQUENTIAL, 0, "cellar_snapshot_get"},
     {BENCH_READ_SEQUENTIAL, SETUP_CELL, "cellar_snapshot_cell"},
     {BENCH_READ_SEQUENTIAL, SETUP_RUN, "cellar_snapshot_run, 256 cells a call"},
@@ -232,6 +235,8 @@ static int cellar_open_read(const char *directory, const struct bench_spec *spec
         return status;
     if (setup & (SETUP_CELL | SETUP_RUN))
         options.device = CELLAR_DEVICE_MAPPED;
+    if (setup & SETUP_RANDOM)
+        options.access = CELLAR_ACCESS_RANDOM;
     status = cellar_reader_open(path, &options, &reader);
     if (status == -ENOTSUP && options.device == CELLAR_DEVICE_MAPPED)
         return BENCH_SKIP;

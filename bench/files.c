@@ -153,3 +153,23 @@ uint64_t bench_random(uint64_t *state)
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
     return z ^ (z >> 31);
 }
+
+int bench_io_count(const char *name, uint64_t *ret_count)
+{
+    FILE *file = fopen("/proc/self/io", "re");
+    size_t name_bytes = strlen(name);
+    unsigned long long count;
+    int status = -ENODATA;
+    char line[128];
+
+    if (file == NULL)
+        return -errno;
+    while (status != 0 && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, name, name_bytes) == 0 && sscanf(line + name_bytes, ": %llu", &count) == 1) {
+            *ret_count = count;
+            status = 0;
+        }
+    }
+    fclose(file);
+    return status;
+}

@@ -27,4 +27,7 @@ void bench_catch_signals(void);
 /* A fast generator (splitmix64): the next number of the sequence that *state stands in. */
 uint64_t bench_random(uint64_t *state);
 
+/* What /proc/self/io says of this process, with all its threads, under that name: "read_bytes", ... */
+int bench_io_count(const char *name, uint64_t *ret_count);
+
 #endif

@@ -71,6 +71,8 @@ struct bench_case {
     uint64_t position; /* where the next run goes on in indices or names */
     uint64_t sum;      /* what the run's reads added up to */
     uint64_t expected_sum;
+    uint64_t disk_bytes;    /* that this process had read from the disk before the run */
+    double resident;        /* the part of the store that was in memory then */
     uint64_t timed_ns;      /* what counts of a run's time, in workloads that say so themselves */
     uint32_t *latencies_ns; /* of single operations; NULL: they aren't timed alone */
     uint64_t latency_count; /* BENCH_LATENCIES_MAX at most */

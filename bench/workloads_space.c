@@ -15,21 +15,14 @@ typedef int take_measure(struct bench_case *bench_case, struct bench_measure *me
  * before it got there is not in it, nor is the journal of the file system. */
 static int read_written_bytes(uint64_t *ret_bytes)
 {
-    FILE *file = fopen("/proc/self/io", "re");
-    unsigned long long value, written = 0, cancelled = 0;
-    char line[128];
+    uint64_t written, cancelled;
+    int status = bench_io_count("write_bytes", &written);
 
-    if (file == NULL)
-        return -errno;
-    while (fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "write_bytes: %llu", &value) == 1)
-            written = value;
-        if (sscanf(line, "cancelled_write_bytes: %llu", &value) == 1)
-            cancelled = value;
-    }
-    fclose(file);
-    *ret_bytes = written - cancelled;
-    return 0;
+    if (status == 0)
+        status = bench_io_count("cancelled_write_bytes", &cancelled);
+    if (status == 0)
+        *ret_bytes = written - cancelled;
+    return status;
 }
 
 static int close_store(struct bench_case *bench_case)
