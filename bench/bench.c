@@ -115,6 +115,7 @@ static void print_help(FILE *file)
             "  --quick          small stores and few repetitions: under half a minute\n"
             "  --tiny           as little as possible: shows that everything runs, the figures mean nothing\n"
             "  --goals          hold the figures against the goals, three times where it is close, and print a table\n"
+            "  --growth         with the workloads of stores that grow, to 10^8 cells: tens of GiB of disk\n"
             "  --only WORKLOAD  only this workload, or if there is none of the name, all that begin so;\n"
             "                   with --goals also those of the goals that begin so\n"
             "  --engine NAME    only this engine\n"

@@ -9,7 +9,7 @@ README_ROWS = [
     ("read-sequential", "read a cell in order"),
     ("append", "append a cell, a commit every 100,000"),
     ("commit", "append a cell and commit it (visible, not durable)"),
-    ("commit-word", "the same, published by one word"),
+    ("commit-word", "the same, published by one word (`CELLAR_PUBLISH_WORD`)"),
     ("commit-durable", "append a cell and flush it (durable)"),
     ("value-write-64KiB", "write a value of 64 KiB"),
     ("value-copy-64KiB", "copy a value of 64 KiB out"),
