@@ -56,6 +56,7 @@ struct cellar_writer {
     struct cellar_alloc alloc; /* next is the appending thread's */
     struct cellar_ahead ahead;
     unsigned ahead_options; /* CELLAR_AHEAD_ bits */
+    bool reads_around;      /* the system brings in pages before cells come to them; the appending thread's */
     int ahead_fd;           /* of the helper: an open file description of its own, or -1 */
     uint32_t root_index;
     uint32_t initial_cells;

@@ -62,6 +62,19 @@ static unsigned parts_of(const struct cellar_writer *writer)
     return parts;
 }
 
+static uint64_t position_of(const struct cellar_writer *writer)
+{
+    return (uint64_t)writer->alloc.next_index * writer->config.bytes_per_cell;
+}
+
+/* Reading around pays where cells come fast, and are stored where they lie: then it is done for all of the window, in
+ * one mapping again. Else only what was there before is read so, and a first store into a page brings in no other. */
+static void read_around(struct cellar_writer *writer, bool wanted)
+{
+    cellar_file_read_around(writer->ground->device, wanted ? 0 : position_of(writer), wanted);
+    writer->reads_around = wanted;
+}
+
 void cellar_writer_ahead_begin(struct cellar_writer *writer)
 {
     struct cellar_ahead_ways ways = {.populate = populate, .write_out = write_out, .lost = lost, .user = writer};
@@ -74,6 +87,8 @@ void cellar_writer_ahead_begin(struct cellar_writer *writer)
     if (writer->gather_bytes !=
         UINT64_MAX) /* cells that come fast are not stored into the window, but where reserved */
         writer->ahead.stores = writer->ahead.stores_always = false;
+    if (writer->ahead.parts != 0)
+        read_around(writer, false);
 }
 
 void cellar_writer_ahead_end(struct cellar_writer *writer, bool forked)
@@ -115,6 +130,7 @@ static int grow(struct cellar_writer *writer, uint64_t cell_count)
 int cellar_writer_make_room(struct cellar_writer *writer, uint64_t cell_count)
 {
     struct cellar_alloc *alloc = &writer->alloc;
+    bool stores = position_of(writer) < writer->ground->cells.stage.from;
     int error = 0;
 
     cellar_ahead_learn(&writer->ahead, alloc);
@@ -123,5 +139,7 @@ int cellar_writer_make_room(struct cellar_writer *writer, uint64_t cell_count)
     if (error == 0)
         cellar_ahead_pass(&writer->ahead, alloc, alloc->next_index + (uint32_t)cell_count,
                           writer->ahead.parts != 0 ? now_ns() : 0);
+    if (writer->ahead.parts != 0 && writer->reads_around != (cellar_ahead_is_fast(&writer->ahead) && stores))
+        read_around(writer, !writer->reads_around);
     return error;
 }

@@ -117,6 +117,10 @@ int cellar_file_write_out(const struct cellar_device *device, int *fd, uint64_t 
 /* Advises the system about a mapping of the file that has just been made, for all of its life. */
 void cellar_file_advise(const struct cellar_file *file, void *mapping, uint64_t length_bytes);
 
+/* Whether the system brings in more than a page for a store into the window, or a read there, from this offset on. It
+ * does in a new one. */
+void cellar_file_read_around(const struct cellar_device *device, uint64_t offset, bool wanted);
+
 /* A second open file description of the same file, with more_flags of open(2). -ESTALE: it can't be had. */
 int cellar_file_open_again(const struct cellar_file *file, int more_flags, int *ret_fd);
 

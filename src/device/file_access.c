@@ -7,6 +7,10 @@
  * it is read (MADV_WILLNEED). A descriptor needs no such advice: a pread without a pattern reads what it asks for, and
  * little more. MADV_SEQUENTIAL changes nothing that could be measured: the system sees that a file is read in order.
  *
+ * Reading around is done for stores, too, into space that is only allocated: the first one waits until megabytes of
+ * zeros have been made pages, which no store may ever come to, and which large writes to the same place (cell/stage.h)
+ * then find in pieces. Only who stores into all of them, and fast, gains by it.
+ *
  * Advice that the system refuses is no error.
  */
 #include "device/device.h"
@@ -21,6 +25,18 @@ void cellar_file_advise(const struct cellar_file *file, void *mapping, uint64_t 
     madvise(mapping, (size_t)length_bytes, MADV_DONTDUMP);
     if ((file->flags & CELLAR_OPEN_RANDOM) != 0)
         madvise(mapping, (size_t)length_bytes, MADV_RANDOM);
+}
+
+void cellar_file_read_around(const struct cellar_device *device, uint64_t offset, bool wanted)
+{
+    const struct cellar_file *file = cellar_file_of(device);
+
+    if (file == NULL || file->window == NULL || (file->flags & CELLAR_OPEN_RANDOM) != 0)
+        return;
+    offset -= offset % (uint64_t)sysconf(_SC_PAGESIZE);
+    if (offset < file->window_bytes)
+        madvise((unsigned char *)file->window + offset, (size_t)(file->window_bytes - offset),
+                wanted ? MADV_NORMAL : MADV_RANDOM);
 }
 
 bool cellar_device_reads_by_page(const struct cellar_device *device)
