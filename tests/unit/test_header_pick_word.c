@@ -15,6 +15,7 @@ enum {
     FLAG_KINDS = 8,
     MARK_KINDS = 3,
     BINDING_KINDS = 4,
+    RECORD_KINDS = 4,
     CONFIRMED = 14,
 };
 
@@ -61,6 +62,14 @@ static const uint32_t flags_of[FLAG_KINDS] = {
     CELLAR_FLAG_WORD | CELLAR_FLAG_SUSPECT | CELLAR_FLAG_SYNCING,
 };
 
+/* No record; one that doesn't hold, and two that do: below, between and above what slots and words say. */
+static const struct cellar_witness record_kinds[RECORD_KINDS] = {
+    {.holds = false, .state = {.next_index = 0, .root_index = 0}},
+    {.holds = false, .state = {.next_index = 39, .root_index = 38}},
+    {.holds = true, .state = {.next_index = 22, .root_index = 21}},
+    {.holds = true, .state = {.next_index = 34, .root_index = 33}},
+};
+
 static bool states_equal(struct cellar_state a, struct cellar_state b)
 {
     return a.next_index == b.next_index && a.root_index == b.root_index;
@@ -93,8 +102,16 @@ static bool nothing_lost(const struct cellar_evidence *e)
     return bound && e->incarnation != 0 && e->extension.boot_mark == e->incarnation;
 }
 
+/* test_header_pick_records.c has the rules. */
+static bool record_counts(const struct cellar_evidence *e)
+{
+    return has_flag(e, CELLAR_FLAG_CHECKED) && e->records[0].holds &&
+           (slot_in_force(e->slots) == NULL || slot_in_force(e->slots + CELLAR_PROCESS_1) == NULL ||
+            e->incarnation == 0 || e->extension.boot_mark != e->incarnation);
+}
+
 struct verdict {
-    bool corrupt, word, whole;
+    bool corrupt, word, whole, record;
     bool by_word; /* corrupt, and the slots are not */
     struct cellar_state disk, process, adopted;
     enum cellar_found found;
@@ -136,10 +153,12 @@ static struct verdict judge(const struct cellar_evidence *e)
     const struct cellar_slot *disk = slot_in_force(e->slots), *process = slot_in_force(e->slots + CELLAR_PROCESS_1);
     struct verdict v = {.found = CELLAR_FOUND_CLEAN, .mended_from = -1};
 
-    v.corrupt = disk == NULL || !is_in_file(e, disk->state) || (process != NULL && !is_in_file(e, process->state));
+    v.record = record_counts(e) && (disk == NULL || e->records[0].state.next_index > disk->state.next_index);
+    v.corrupt = (disk == NULL && !v.record) || (disk != NULL && !is_in_file(e, disk->state)) ||
+                (process != NULL && !is_in_file(e, process->state));
     if (v.corrupt)
         return v;
-    v.disk = v.adopted = disk->state;
+    v.disk = v.adopted = v.record ? e->records[0].state : disk->state;
     if (process != NULL) {
         v.process = process->state;
         v.mended_from = (int)(process - e->slots);
@@ -167,7 +186,8 @@ static struct verdict judge(const struct cellar_evidence *e)
 
 static void expect_cells(const struct cellar_evidence *e, const struct verdict *v, const struct cellar_pick *pick)
 {
-    bool doubtful = has_flag(e, CELLAR_FLAG_SUSPECT) || (v->whole && has_flag(e, CELLAR_FLAG_SYNCING));
+    bool cached = v->whole || v->record;
+    bool doubtful = has_flag(e, CELLAR_FLAG_SUSPECT) || (cached && has_flag(e, CELLAR_FLAG_SYNCING));
     uint32_t adopted = v->adopted.next_index;
     uint32_t confirmed = CONFIRMED < adopted ? CONFIRMED : adopted;
 
@@ -204,6 +224,7 @@ static void expect(const struct cellar_evidence *e)
     assert_int_equal(pick.found, v.found);
     assert_int_equal(pick.word, v.word);
     assert_int_equal(pick.whole, v.whole);
+    assert_int_equal(pick.record >= 0, v.record);
     assert_true(states_equal(pick.disk, v.disk));
     assert_true(states_equal(pick.adopted, v.adopted));
     expect_cells(e, &v, &pick);
@@ -259,8 +280,9 @@ static void for_all_words(struct cellar_evidence *e)
 {
     for (int word = 0; word < WORD_KINDS; word++) {
         e->extension.word = word_kinds[word];
-        for (int flags = 0; flags < FLAG_KINDS; flags++) {
-            e->extension.flags = flags_of[flags];
+        for (int flags = 0; flags < FLAG_KINDS * RECORD_KINDS; flags++) {
+            e->extension.flags = flags_of[flags % FLAG_KINDS] | (flags >= FLAG_KINDS ? CELLAR_FLAG_CHECKED : 0);
+            e->records[0] = record_kinds[flags / FLAG_KINDS];
             expect(e);
             expect_nothing_lost(e);
             expect_nothing_said(e);
