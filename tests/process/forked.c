@@ -84,15 +84,17 @@ static int use_in_child(void *user)
     return 0;
 }
 
-static void check_fork(struct store_fixture *f, bool abandon)
+static void check_fork(struct store_fixture *f, bool abandon, enum cellar_publish publish)
 {
+    struct cellar_config config = store_config(32, 5000);
     struct handles handles = {.f = f, .abandon = abandon};
     struct cellar_writer_options options = store_options(f);
     struct cellar_writer *second = NULL;
     struct cellar_snapshot snapshot;
     struct store_image image;
 
-    handles.writer = store_new(f, 32, 5000);
+    options.publish = publish;
+    assert_done(store_create(f, &config, &options, &handles.writer));
     store_append(handles.writer, 10);
     assert_done(cellar_writer_flush(handles.writer));
     handles.reader = store_reader(f, &f->key);
@@ -118,8 +120,15 @@ static void check_fork(struct store_fixture *f, bool abandon)
 
 static void test_fork(void **state)
 {
-    check_fork(*state, false);
-    check_fork(*state, true);
+    check_fork(*state, false, CELLAR_PUBLISH_SLOTS);
+    check_fork(*state, true, CELLAR_PUBLISH_SLOTS);
+}
+
+/* A commit in the child would be one store. */
+static void test_fork_by_the_word(void **state)
+{
+    check_fork(*state, false, CELLAR_PUBLISH_WORD);
+    check_fork(*state, true, CELLAR_PUBLISH_WORD);
 }
 
 /* In the child a device of the caller's is left to the caller. */
@@ -253,6 +262,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_ON_FILES(test_fork),
+        STORE_ON(test_fork_by_the_word, STORE_MAPPED),
         STORE_ON(test_fork_on_device, STORE_MEMORY_MAPPED),
         STORE_ON(test_fork_on_device, STORE_MEMORY_PAGES),
         STORE_ON_FILES(test_child_opens_for_itself),

@@ -97,6 +97,24 @@ static void test_changes_nothing(void **state)
     expect_holds(f, writer);
 }
 
+/* Pages that can't be had, of a file that others cut: an error, and no signal. Without them all goes on. */
+static void test_pages_that_are_not_there(void **state)
+{
+    struct store_fixture *f = *state;
+    struct cellar_writer *writer = make(f);
+    uint64_t file_bytes = writer->alloc.file_bytes;
+
+    assert_true(file_bytes > MIB);
+    flush_often(writer);
+    assert_int_equal(truncate(f->path, MIB / 2), 0);
+    assert_result(cellar_file_populate(writer->ground->device, MIB, MIB), -EFAULT);
+    assert_result(cellar_file_write_out(writer->ground->device, &writer->ahead_fd, MIB, MIB), -ENOTSUP);
+    assert_int_equal(truncate(f->path, (off_t)file_bytes), 0);
+    assert_done(cellar_file_populate(writer->ground->device, MIB, MIB));
+    flush_often(writer);
+    expect_holds(f, writer);
+}
+
 /* Their sync fails: cells may lie there by now, and the writer stops, at its next call. */
 static void test_write_lost(void **state)
 {
@@ -174,9 +192,13 @@ static void test_growth_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORE_ON(test_writes_pages, STORE_MAPPED), STORE_ON(test_changes_nothing, STORE_MAPPED),
-        STORE_ON(test_write_lost, STORE_MAPPED),   STORE_ON(test_no_write, STORE_MAPPED),
-        STORE_ON(test_growth_lost, STORE_MAPPED),  STORE_ON(test_growth_full, STORE_MAPPED),
+        STORE_ON(test_writes_pages, STORE_MAPPED),
+        STORE_ON(test_changes_nothing, STORE_MAPPED),
+        STORE_ON(test_write_lost, STORE_MAPPED),
+        STORE_ON(test_no_write, STORE_MAPPED),
+        STORE_ON(test_growth_lost, STORE_MAPPED),
+        STORE_ON(test_growth_full, STORE_MAPPED),
+        STORE_ON(test_pages_that_are_not_there, STORE_MAPPED),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 
 #include "store_internal.h"
 
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -183,6 +184,46 @@ static void test_fork(void **state)
     check_closed(f, 9 * MIB / CELL);
 }
 
+enum { KILLED_AT = 9 * MIB / CELL };
+
+static int append_and_die(void *user)
+{
+    struct store_fixture *f = user;
+    struct cellar_writer_options options = options_of(f, 0);
+    unsigned char cell[CELL];
+    struct cellar_writer *writer = NULL;
+    uint32_t index = 0;
+
+    SUPPORT_CHILD_NEEDS(store_open(f, &options, &writer) == 0);
+    while (index < KILLED_AT - 1) {
+        store_cell_bytes(cellar_writer_next(writer), cell, sizeof cell);
+        SUPPORT_CHILD_NEEDS(cellar_writer_append(writer, cell, 1, &index) == 0);
+        if (index % BATCH == 0 || index == KILLED_AT - 1)
+            SUPPORT_CHILD_NEEDS(cellar_writer_commit(writer) == 0);
+    }
+    SUPPORT_CHILD_NEEDS(has_thread(writer));
+    raise(SIGKILL);
+    return 0;
+}
+
+/* The helper dies in the middle of a step, whichever: what was committed is there, and the next writer goes on. */
+static void test_killed(void **state)
+{
+    struct store_fixture *f = *state;
+    struct cellar_writer *writer = make(f, 0);
+    struct cellar_snapshot snapshot;
+
+    store_close(writer);
+    assert_int_equal(support_child(append_and_die, f), -SIGKILL);
+    writer = store_again(f);
+    assert_int_equal(cellar_writer_next(writer), KILLED_AT);
+    snapshot = cellar_writer_snapshot(writer);
+    store_assert_cells(&snapshot);
+    append_to(writer, 12 * MIB / CELL);
+    store_close(writer);
+    check_closed(f, 12 * MIB / CELL);
+}
+
 /* Others may have the file mapped: it stays as it is. */
 static void test_compat_has_none(void **state)
 {
@@ -207,6 +248,7 @@ int main(void)
         STORE_ON(test_flush_beside_it, STORE_MAPPED),
         STORE_ON(test_truncate_rollback_abandon, STORE_MAPPED),
         STORE_ON(test_fork, STORE_MAPPED),
+        STORE_ON(test_killed, STORE_MAPPED),
         STORE_ON(test_compat_has_none, STORE_MAPPED),
     };
 
