@@ -172,11 +172,11 @@ static int adopt(struct cellar_writer *writer, const struct cellar_config *expec
     error = cellar_pick_writer(&evidence, &pick, &problem);
     if (error != 0)
         return cellar_ground_refuse(&problem, writer->path, diagnostic);
+    if (writer->words_wanted && is_key_used(header, &writer->key))
+        return cellar_diagnose(diagnostic, -EINVAL, writer->path, cellar_slot_offset(CELLAR_PROCESS_1),
+                               "found the key of the last writer, expected a fresh one to publish by word");
     error = open_ways(writer, &pick, pages_allowed, &file_bytes);
     writer->words = writer->words_wanted && writer->ground->window != NULL;
-    if (error == 0 && writer->words && is_key_used(header, &writer->key))
-        error = cellar_diagnose(diagnostic, -EINVAL, writer->path, cellar_slot_offset(CELLAR_PROCESS_1),
-                                "found the key of the last writer, expected a fresh one to publish by word");
     if (error == 0)
         error = cellar_writer_recover(writer, header, &evidence, &pick);
     if (error != 0)
