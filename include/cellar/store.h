@@ -226,7 +226,8 @@ enum cellar_found {
                                     machine went down since, a sync failed, the file is a copy or mounted anew. Opened
                                     on the disk-sync root, after the cells that were committed */
     CELLAR_FOUND_PROCESS_BROKEN, /* both process-sync slots are broken: opened on the disk-sync state */
-    CELLAR_FOUND_DISK_NEWER,     /* disk sync is ahead of process sync: opened on the disk-sync state */
+    CELLAR_FOUND_DISK_NEWER,     /* disk sync is ahead of process sync, as a power loss in a flush may leave it: opened
+                                    on the disk-sync state, which is all there */
     CELLAR_FOUND_COMMITTED,      /* the last writer died, the machine stayed up: opened on everything it committed */
 };
 

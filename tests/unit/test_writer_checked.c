@@ -416,6 +416,11 @@ static void test_record_ahead_of_process_sync(void **state)
     cellar_writer_recovery(scene.writer, &recovery);
     assert_int_equal(recovery.found, CELLAR_FOUND_DISK_NEWER);
     assert_int_equal(recovery.next_index, START + 2 * FEW);
+    assert_int_equal(recovery.disk_next_index, START + 2 * FEW);
+    assert_int_equal(recovery.process_next_index, START + FEW);
+    assert_int_equal(recovery.skipped_cells, 0);
+    assert_false(recovery.root_dropped);
+    assert_int_equal(recovery.repaired_slots, CELLAR_SLOT_DISK_1 | CELLAR_SLOT_DISK_2);
     end(&scene);
 }
 
