@@ -233,8 +233,8 @@ static void test_files(void **state)
     }
 }
 
-/* O_DIRECT: the block that a file ends within goes through the page cache, and waits for the disk however it is written:
- * nobody says SYNCING of it. */
+/* O_DIRECT: the block that a file ends within goes through the page cache, and waits for the disk however it is
+ * written: nobody says SYNCING of it. */
 static void test_last_block_of_direct(void **state)
 {
     static const int unsupported[] = {EOPNOTSUPP, ENOSYS};
