@@ -9,6 +9,38 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* ---- what comes past ---- */
+
+static bool cannot_wipe;
+static const struct cellar_fork_page **ret_other; /* the page of a thread that is first while this one makes its own */
+static void *unmapped;
+
+int __real_madvise(void *address, size_t length_bytes, int advice);
+int __wrap_madvise(void *address, size_t length_bytes, int advice);
+int __real_munmap(void *address, size_t length_bytes);
+int __wrap_munmap(void *address, size_t length_bytes);
+
+int __wrap_madvise(void *address, size_t length_bytes, int advice)
+{
+    const struct cellar_fork_page **other = ret_other;
+
+    ret_other = NULL;
+    if (other != NULL && cellar_fork_page_take(other) != 0)
+        *other = NULL;
+    if (!cannot_wipe || advice != MADV_WIPEONFORK)
+        return __real_madvise(address, length_bytes, advice);
+    errno = EINVAL;
+    return -1;
+}
+
+int __wrap_munmap(void *address, size_t length_bytes)
+{
+    unmapped = address;
+    return __real_munmap(address, length_bytes);
+}
+
+/* ---- tests ---- */
+
 /* What this kernel can do, asked for by the test itself. */
 static bool kernel_wipes(void)
 {
@@ -43,6 +75,7 @@ static void test_child_sees_the_fork(void **state)
 
     (void)state;
     assert_int_equal(page->wiped, kernel_wipes());
+    assert_int_equal(atomic_load(&page->quiet), page->wiped); /* one load says it where the kernel wipes */
     assert_false(cellar_forked(page));
     assert_int_equal(support_child(child_is_forked, page), 0);
     assert_false(cellar_forked(page)); /* the parent's page is its own */
@@ -140,6 +173,67 @@ static void test_process_id_where_nothing_is_wiped(void **state)
     page->wiped = wiped;
 }
 
+static void *take_alone(void *user)
+{
+    const struct cellar_fork_page **ret_page = user;
+
+    if (cellar_fork_page_take(ret_page) != 0)
+        *ret_page = NULL;
+    return NULL;
+}
+
+static int child_compares_again(void *user)
+{
+    struct cellar_fork_page *page = user;
+
+    SUPPORT_CHILD_NEEDS(cellar_forked(page));
+    SUPPORT_CHILD_NEEDS(support_child(child_is_forked, page) == 0); /* and so does a child of its own */
+    return 0;
+}
+
+/* A page that another thread made, of a kernel that can't clear it. */
+static int child_cannot_wipe(void *user)
+{
+    const struct cellar_fork_page *page;
+    pthread_t thread;
+
+    (void)user;
+    cannot_wipe = true;
+    SUPPORT_CHILD_NEEDS(pthread_create(&thread, NULL, take_alone, &page) == 0);
+    SUPPORT_CHILD_NEEDS(pthread_join(thread, NULL) == 0);
+    SUPPORT_CHILD_NEEDS(page != NULL && !page->wiped && atomic_load(&page->quiet) == 0);
+    SUPPORT_CHILD_NEEDS(!cellar_forked(page));
+    return support_child(child_compares_again, (void *)(uintptr_t)page);
+}
+
+static void test_kernel_that_wipes_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(support_child(child_cannot_wipe, NULL), 0);
+}
+
+/* Another thread is first: its page is the one, and the page that was made for nothing goes. */
+static int child_is_second(void *user)
+{
+    const struct cellar_fork_page *page, *other = NULL, *again;
+
+    (void)user;
+    ret_other = &other;
+    unmapped = NULL;
+    SUPPORT_CHILD_NEEDS(cellar_fork_page_take(&page) == 0);
+    SUPPORT_CHILD_NEEDS(other != NULL && page == other);
+    SUPPORT_CHILD_NEEDS(unmapped != NULL && unmapped != page && support_is_unmapped(unmapped));
+    SUPPORT_CHILD_NEEDS(!cellar_forked(page));
+    SUPPORT_CHILD_NEEDS(cellar_fork_page_take(&again) == 0 && again == page);
+    return 0;
+}
+
+static void test_another_is_first(void **state)
+{
+    (void)state;
+    assert_int_equal(support_child(child_is_second, NULL), 0);
+}
+
 static int take_any(void *user)
 {
     return cellar_fork_page_take(user);
@@ -164,6 +258,8 @@ int main(void)
         cmocka_unit_test(test_page_of_a_child),
         cmocka_unit_test(test_threads_take_one_page),
         cmocka_unit_test(test_process_id_where_nothing_is_wiped),
+        cmocka_unit_test(test_kernel_that_wipes_nothing),
+        cmocka_unit_test(test_another_is_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
