@@ -433,8 +433,8 @@ CELLAR_API CELLAR_MUST_CHECK int cellar_reader_check_key(struct cellar_reader *r
  * one unless it is given) is followed, and reported in cellar_reader_info. CELLAR_ERETIRED: the store was truncated,
  * open it again. CELLAR_ECORRUPT. CELLAR_EWINDOW: the store outgrew the window. -ENOTSUP: the writer publishes by the
  * word (enum cellar_publish), or died while it did and no other has opened the store; and this reader, which follows
- * commits, has no window (flushes it can follow). CELLAR_EFORKED, errors of the device. After any error the reader stays
- * where it was and its snapshots remain valid.
+ * commits, has no window (flushes it can follow). CELLAR_EFORKED, errors of the device. After any error the reader
+ * stays where it was and its snapshots remain valid.
  */
 CELLAR_API CELLAR_MUST_CHECK int cellar_reader_refresh(struct cellar_reader *reader);
 

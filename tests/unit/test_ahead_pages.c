@@ -166,7 +166,7 @@ static void test_span_of_writes(void **state)
     close_stage(&stage);
 }
 
-/* While pages are written ahead none are populated beside that; when flushes get large, or are no helper's, they are. */
+/* While pages are written ahead none are populated beside that; when flushes get large, or no helper's, they are. */
 static void test_writes_or_populates(void **state)
 {
     struct stage stage;

@@ -1,4 +1,4 @@
-/* The records of checked flushes in the header: what takes one, what is stored in which order, what a failure leaves. */
+/* The records of checked flushes in the header: what takes one, what is stored in which order, what failure leaves. */
 #include "header_stage.h"
 
 #include "base/bytes.h"

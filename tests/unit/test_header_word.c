@@ -1,4 +1,4 @@
-/* The published word in the header: what is stored, in which order, what a failure leaves, and what a reader is told. */
+/* The published word in the header: what is stored, in which order, what failure leaves, and what a reader is told. */
 #include "header_stage.h"
 
 #include "base/bytes.h"
