@@ -136,10 +136,29 @@ static void find_span(const struct cellar_pipeline *pipeline, struct run *run)
     run->to = (run->to + block_mask) & ~block_mask;
 }
 
-static int write_parts(struct cellar_pipeline *pipeline, const struct run *run)
+/* Neighbours in the cache are neighbours in its memory, mostly. */
+static int join_parts(struct iovec *parts, int part_count)
+{
+    int joined = 1;
+
+    for (int i = 1; i < part_count; i++) {
+        struct iovec *last = &parts[joined - 1];
+
+        if ((unsigned char *)last->iov_base + last->iov_len == parts[i].iov_base)
+            last->iov_len += parts[i].iov_len;
+        else
+            parts[joined++] = parts[i];
+    }
+    return joined;
+}
+
+/* joins: the parts are not looked at afterwards. */
+static int write_parts(struct cellar_pipeline *pipeline, const struct run *run, bool joins)
 {
     int error, part_count = (int)run->page_count;
 
+    if (joins)
+        part_count = join_parts(pipeline->parts, part_count);
     if (pipeline->source.device != NULL)
         return cellar_device_write(pipeline->source.device, pipeline->parts, part_count, run->from);
     error = pipeline->functions.write(pipeline->source.user, run->from, pipeline->parts, part_count);
@@ -149,11 +168,14 @@ static int write_parts(struct cellar_pipeline *pipeline, const struct run *run)
 /* Where a page of a run was before it went out. */
 enum found { NOT_CACHED, CACHED, CHANGED /* cached, and changed there */ };
 
-static int prepare_run(struct cellar_pipeline *pipeline, const struct run *run, unsigned char *ret_found)
+/* *ret_changed: all of it is CHANGED. */
+static int prepare_run(struct cellar_pipeline *pipeline, const struct run *run, unsigned char *ret_found,
+                       bool *ret_changed)
 {
     struct cellar_cache *cache = pipeline->front.cache;
     unsigned char *bytes, *next = find_cached(pipeline, run, 0);
     size_t done = 0;
+    bool changed = true;
     int error = 0;
 
     for (size_t i = 0; i < run->page_count && error == 0; done = ++i) {
@@ -164,6 +186,7 @@ static int prepare_run(struct cellar_pipeline *pipeline, const struct run *run, 
             use_cached(pipeline, run, i, bytes);
             ret_found[i] = CHANGED;
         } else {
+            changed = false;
             error = prepare_part(pipeline, run, i);
             ret_found[i] = cellar_cache_is_cached(cache, run->pages[i]->page << pipeline->pending.page_shift);
         }
@@ -172,6 +195,7 @@ static int prepare_run(struct cellar_pipeline *pipeline, const struct run *run, 
         if (ret_found[i] == CHANGED) /* to what isn't written */
             cellar_pool_invalidate(cache->pool, run->pages[i]->page, run->pages[i]->page);
     }
+    *ret_changed = changed;
     return error;
 }
 
@@ -201,14 +225,15 @@ static void show_run(struct cellar_pipeline *pipeline, const struct run *run, ui
 static int send_run(struct cellar_pipeline *pipeline, struct run *run, uint64_t version, bool *tried)
 {
     unsigned char found[IOV_MAX];
+    bool changed;
     int error;
 
     find_span(pipeline, run);
-    error = prepare_run(pipeline, run, found);
+    error = prepare_run(pipeline, run, found, &changed);
     if (error != 0)
         return error;
     *tried = true;
-    error = write_parts(pipeline, run);
+    error = write_parts(pipeline, run, changed);
     show_run(pipeline, run, version, error != 0, found);
     if (error != 0)
         return error;
