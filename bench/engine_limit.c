@@ -30,6 +30,8 @@ enum {
     SETUP_RANDOM = 128, /* the mapping is advised to be read at random */
     DIGEST_BYTES = 12,
     HEADER_BYTES = 256,
+    CHUNK_BYTES = 65535, /* of a value of Cellar's at most, before a footer */
+    FOOTER_BYTES = 6,
     COMMIT_HEADER_BYTES = 128, /* the slots that a commit or flush writes */
     BATCH_BYTES = 256 * 1024,
     BLOCK_BYTES = 4096,
@@ -54,6 +56,7 @@ static const struct bench_variant limit_variants[] = {
     {BENCH_COMMIT_DURABLE, SETUP_PWRITE | SETUP_WRITTEN, "pwrite of 192 bytes + fdatasync, blocks written before"},
     {BENCH_VALUE_WRITE, SETUP_MAPPED, "memcpy into an allocated mapping"},
     {BENCH_VALUE_WRITE, SETUP_PWRITE, "pwrite of 256 KiB batches or more, allocated file"},
+    {BENCH_VALUE_COPY, SETUP_PEER, "memcpy, cellar's file mapped"},
     {BENCH_VALUE_COPY, SETUP_MAPPED, "memcpy from a mapped file"},
     {BENCH_VALUE_PIECES, SETUP_MAPPED, "the value's address, known beforehand"},
     {BENCH_OPEN_READ, SETUP_MAPPED, "open, fstat, mmap"},
@@ -479,12 +482,33 @@ static int write_value(struct store *store, const unsigned char *bytes, size_t s
     return status;
 }
 
+/* What a chunk of so many bytes takes: whole cells. */
+static uint64_t chunk_room(uint64_t size_bytes)
+{
+    return (size_bytes + FOOTER_BYTES + BENCH_CELL_BYTES - 1) / BENCH_CELL_BYTES * BENCH_CELL_BYTES;
+}
+
+/* Where Cellar has put a number of equal values: each in chunks, full but for the last one. */
+static void find_values(uint64_t size_bytes, uint64_t count, uint64_t *ret_names)
+{
+    uint64_t value_bytes = size_bytes / CHUNK_BYTES * chunk_room(CHUNK_BYTES);
+
+    if (size_bytes % CHUNK_BYTES > 0)
+        value_bytes += chunk_room(size_bytes % CHUNK_BYTES);
+    for (uint64_t i = 0; i < count; i++)
+        ret_names[i] = HEADER_BYTES + i * value_bytes;
+}
+
 static int limit_value_write(void *state, const unsigned char *bytes, size_t size_bytes, uint64_t count,
                              uint64_t *ret_names)
 {
     struct store *store = state;
     int status = 0;
 
+    if (store->setup & SETUP_PEER) {
+        find_values(size_bytes, count, ret_names);
+        return 0;
+    }
     if (store->tail + count * size_bytes > store->size_bytes)
         return -ENOSPC;
     for (uint64_t i = 0; i < count && status == 0; i++) {
@@ -502,11 +526,19 @@ static int limit_value_write(void *state, const unsigned char *bytes, size_t siz
 static int limit_value_copy(void *state, const uint64_t *names, uint64_t count, unsigned char *buffer,
                             size_t size_bytes, uint64_t *ret_sum)
 {
-    const unsigned char *base = ((struct store *)state)->base;
+    const struct store *store = state;
+    const unsigned char *base = store->base;
+    size_t piece_bytes = store->setup & SETUP_PEER ? CHUNK_BYTES : size_bytes;
+    uint64_t room_bytes = chunk_room(piece_bytes);
     uint64_t sum = 0;
 
     for (uint64_t i = 0; i < count; i++) {
-        memcpy(buffer, base + names[i], size_bytes);
+        const unsigned char *from = base + names[i];
+        size_t done = 0;
+
+        for (; size_bytes - done > piece_bytes; done += piece_bytes, from += room_bytes)
+            memcpy(buffer + done, from, piece_bytes);
+        memcpy(buffer + done, from, size_bytes - done);
         __asm__ volatile("" : : "r"(buffer) : "memory"); /* the copy is wanted whole */
         sum += bench_load_first(buffer);
     }

@@ -50,7 +50,7 @@
          NULL,                                                                                                         \
          "ns",                                                                                                         \
          0,                                                                                                            \
-         {BANDWIDTH(NULL), PEER(2, "lmdb", NULL)}},                                                                    \
+         {BANDWIDTH("memcpy, cellar's file mapped"), PEER(2, "lmdb", NULL)}},                                          \
     {                                                                                                                  \
         "value-pieces-" SIZE, 8, "find the pieces of a value of " SIZE, "value-pieces-" SIZE, NULL, "ns", 0,           \
         {                                                                                                              \
