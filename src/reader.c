@@ -15,7 +15,7 @@
 /* So often a reader looks when writers begin and end word mode one after the other; each look costs them an opening. */
 enum { WORD_LOOKS_MAX = 1000 };
 
-int cellar_reader_note(struct cellar_reader *reader, int error)
+CELLAR_COLD int cellar_reader_note(struct cellar_reader *reader, int error)
 {
     if (error < 0 && reader->diagnostic.error != error)
         cellar_diagnose(&reader->diagnostic, error, reader->path, CELLAR_OFFSET_NONE, "can't read the store: %s",
@@ -250,7 +250,7 @@ int cellar_reader_refresh(struct cellar_reader *reader)
 }
 
 /* A writer that died in a truncate may have left no mark: the new store has the name all the same. */
-static int check_name(struct cellar_reader *reader)
+static CELLAR_COLD int check_name(struct cellar_reader *reader)
 {
     int error = cellar_file_check_name(reader->ground.device, reader->real_path);
 
@@ -260,7 +260,7 @@ static int check_name(struct cellar_reader *reader)
     return error;
 }
 
-static int check(struct cellar_reader *reader)
+static CELLAR_COLD int check(struct cellar_reader *reader)
 {
     struct cellar_word word;
     uint64_t file_bytes;
@@ -280,14 +280,14 @@ static int check(struct cellar_reader *reader)
     return error == 0 && reader->real_path != NULL ? check_name(reader) : error;
 }
 
-int cellar_reader_check(struct cellar_reader *reader)
+CELLAR_COLD int cellar_reader_check(struct cellar_reader *reader)
 {
     return cellar_reader_note(reader, check(reader));
 }
 
 /* ---- opening ---- */
 
-static void free_reader(struct cellar_reader *reader, bool forked)
+static CELLAR_COLD void free_reader(struct cellar_reader *reader, bool forked)
 {
     cellar_ground_close(&reader->ground, forked);
     cellar_sum_close(reader->sums, forked);
@@ -296,13 +296,14 @@ static void free_reader(struct cellar_reader *reader, bool forked)
     free(reader);
 }
 
-void cellar_reader_close(struct cellar_reader *reader)
+CELLAR_COLD void cellar_reader_close(struct cellar_reader *reader)
 {
     if (reader != NULL)
         free_reader(reader, cellar_forked(reader->fork_page));
 }
 
-static int new_reader(const char *path, const struct cellar_reader_options *options, struct cellar_reader **ret_reader)
+static CELLAR_COLD int new_reader(const char *path, const struct cellar_reader_options *options,
+                                  struct cellar_reader **ret_reader)
 {
     struct cellar_reader *reader;
     int error = cellar_ground_check_choice(options->device);
@@ -328,7 +329,7 @@ static int new_reader(const char *path, const struct cellar_reader_options *opti
 }
 
 /* The reader stands at the disk-sync state, and with a key at the process-sync one. */
-static int settle(struct cellar_reader *reader, const struct cellar_reader_options *options)
+static CELLAR_COLD int settle(struct cellar_reader *reader, const struct cellar_reader_options *options)
 {
     struct cellar_word word;
     int error = begin_look(reader, &word);
@@ -360,7 +361,7 @@ static int validate(void *user, uint64_t version, uint64_t page_address, const v
 }
 
 /* Finds the checksums, before the first page is loaded. */
-static int begin_verify(struct cellar_reader *reader)
+static CELLAR_COLD int begin_verify(struct cellar_reader *reader)
 {
     static const struct cellar_cache_hooks hooks = {.validate = validate};
     struct cellar_sum_look look;
@@ -387,7 +388,7 @@ static int begin_verify(struct cellar_reader *reader)
 }
 
 /* The state of a checked flush that no slot says, after a power loss. */
-static int find_recorded(struct cellar_reader *reader, const unsigned char header[CELLAR_HEADER_BYTES])
+static CELLAR_COLD int find_recorded(struct cellar_reader *reader, const unsigned char header[CELLAR_HEADER_BYTES])
 {
     struct cellar_evidence evidence;
     struct cellar_pick pick;
@@ -403,7 +404,8 @@ static int find_recorded(struct cellar_reader *reader, const unsigned char heade
 }
 
 /* What lies on reader->ground.device. CELLAR_NONE: no window, and the caller wants another device then. */
-static int adopt(struct cellar_reader *reader, const struct cellar_reader_options *options, bool pages_allowed)
+static CELLAR_COLD int adopt(struct cellar_reader *reader, const struct cellar_reader_options *options,
+                             bool pages_allowed)
 {
     unsigned char header[CELLAR_HEADER_BYTES];
     int error = cellar_ground_examine(reader->ground.device, reader->path, header, &reader->config, &reader->file_bytes,
@@ -423,7 +425,7 @@ static int adopt(struct cellar_reader *reader, const struct cellar_reader_option
     return error == 0 ? settle(reader, options) : error;
 }
 
-static int open_as(struct cellar_reader *reader, const struct cellar_reader_options *options)
+static CELLAR_COLD int open_as(struct cellar_reader *reader, const struct cellar_reader_options *options)
 {
     enum cellar_file_kind kind = cellar_ground_kind(options->device);
     int flags = CELLAR_OPEN_READ | (options->access == CELLAR_ACCESS_RANDOM ? CELLAR_OPEN_RANDOM : 0);
@@ -449,8 +451,8 @@ static int open_as(struct cellar_reader *reader, const struct cellar_reader_opti
 }
 
 /* Ends an opening that failed: the diagnostic goes to the caller. */
-static int refuse(struct cellar_reader *reader, int error, const char *path,
-                  const struct cellar_reader_options *options)
+static CELLAR_COLD int refuse(struct cellar_reader *reader, int error, const char *path,
+                              const struct cellar_reader_options *options)
 {
     struct cellar_diagnostic diagnostic = {.file_offset = CELLAR_OFFSET_NONE};
 
@@ -468,7 +470,8 @@ static int refuse(struct cellar_reader *reader, int error, const char *path,
 
 static const struct cellar_reader_options default_options;
 
-int cellar_reader_open(const char *path, const struct cellar_reader_options *options, struct cellar_reader **ret_reader)
+CELLAR_COLD int cellar_reader_open(const char *path, const struct cellar_reader_options *options,
+                                   struct cellar_reader **ret_reader)
 {
     struct cellar_reader *reader = NULL;
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
@@ -494,8 +497,8 @@ int cellar_reader_open(const char *path, const struct cellar_reader_options *opt
     return refuse(reader, error, path, &wanted);
 }
 
-int cellar_reader_open_on(struct cellar_device *device, const struct cellar_reader_options *options,
-                          struct cellar_reader **ret_reader)
+CELLAR_COLD int cellar_reader_open_on(struct cellar_device *device, const struct cellar_reader_options *options,
+                                      struct cellar_reader **ret_reader)
 {
     struct cellar_reader *reader = NULL;
     struct cellar_reader_options wanted = options != NULL ? *options : default_options;
@@ -518,7 +521,7 @@ const struct cellar_diagnostic *cellar_reader_diagnostic(const struct cellar_rea
     return &reader->diagnostic;
 }
 
-void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *ret_info)
+CELLAR_COLD void cellar_reader_info(const struct cellar_reader *reader, struct cellar_info *ret_info)
 {
     *ret_info = (struct cellar_info){
         .mode = CELLAR_MODE_READER,

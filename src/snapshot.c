@@ -240,8 +240,8 @@ int cellar_snapshot_value_pieces(const struct cellar_snapshot *snapshot, uint32_
     return left == 0 ? 0 : CELLAR_ECORRUPT;
 }
 
-int cellar_snapshot_check_value(const struct cellar_snapshot *snapshot, uint32_t index,
-                                struct cellar_diagnostic *ret_diagnostic)
+CELLAR_COLD int cellar_snapshot_check_value(const struct cellar_snapshot *snapshot, uint32_t index,
+                                            struct cellar_diagnostic *ret_diagnostic)
 {
     struct layout layout;
     int error = measure(snapshot, index, &layout);

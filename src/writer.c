@@ -32,7 +32,7 @@ int cellar_writer_check(const struct cellar_writer *writer)
     return atomic_load_explicit(&writer->poison, memory_order_relaxed);
 }
 
-int cellar_writer_poison(struct cellar_writer *writer, int error)
+CELLAR_COLD int cellar_writer_poison(struct cellar_writer *writer, int error)
 {
     int none = 0;
 
@@ -53,8 +53,8 @@ static uint64_t offset_of(const struct cellar_writer *writer, uint32_t index)
     return (uint64_t)index * writer->config.bytes_per_cell;
 }
 
-void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state, uint32_t ready_index,
-                         uint64_t file_bytes)
+CELLAR_COLD void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state *state,
+                                     uint32_t ready_index, uint64_t file_bytes)
 {
     writer->alloc = (struct cellar_alloc){
         .device = writer->ground->device,
@@ -80,7 +80,7 @@ void cellar_writer_stand(struct cellar_writer *writer, const struct cellar_state
     cellar_cells_set_committed(&writer->ground->cells, offset_of(writer, state->next_index));
 }
 
-void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes)
+CELLAR_COLD void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes)
 {
     struct cellar_state empty = {.next_index = cellar_start_index(writer->config.bytes_per_cell)};
 
@@ -91,7 +91,7 @@ void cellar_writer_stand_empty(struct cellar_writer *writer, uint64_t file_bytes
 
 /* ---- appending ---- */
 
-static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret_first_index)
+static inline int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret_first_index)
 {
     struct cellar_alloc *alloc = &writer->alloc;
 
@@ -106,7 +106,7 @@ static int take(struct cellar_writer *writer, uint64_t cell_count, uint32_t *ret
     return 0;
 }
 
-static struct cellar_state committed_state(const struct cellar_writer *writer)
+static inline struct cellar_state committed_state(const struct cellar_writer *writer)
 {
     return cellar_state_unpack(atomic_load_explicit(&writer->committed, memory_order_acquire));
 }
@@ -135,7 +135,7 @@ static int pour_reservations(struct cellar_writer *writer)
 }
 
 /* Undoes a take whose cells could not be written. */
-static int give_back(struct cellar_writer *writer, uint32_t first_index, int error)
+static CELLAR_COLD int give_back(struct cellar_writer *writer, uint32_t first_index, int error)
 {
     writer->alloc.next_index = first_index;
     return error == -ENOMEM ? error : cellar_writer_poison(writer, error);
@@ -325,7 +325,7 @@ int cellar_writer_set_root(struct cellar_writer *writer, uint32_t root_index)
 /* ---- committing ---- */
 
 /* A state is out: flushes may take it. */
-static void note_commit(struct cellar_writer *writer, uint64_t packed)
+static inline void note_commit(struct cellar_writer *writer, uint64_t packed)
 {
     atomic_store_explicit(&writer->committed, packed, memory_order_release);
     atomic_store_explicit(&writer->commits, atomic_load_explicit(&writer->commits, memory_order_relaxed) + 1,
@@ -463,7 +463,7 @@ int cellar_writer_flush(struct cellar_writer *writer)
 
 /* ---- the rest ---- */
 
-int cellar_writer_override_version(struct cellar_writer *writer, uint32_t version)
+CELLAR_COLD int cellar_writer_override_version(struct cellar_writer *writer, uint32_t version)
 {
     unsigned char bytes[4];
     int error = cellar_writer_check(writer);
@@ -483,7 +483,7 @@ int cellar_writer_override_version(struct cellar_writer *writer, uint32_t versio
 }
 
 /* Space beyond the last cell goes back to the system. Not in compat mode: the original may have it mapped. */
-static int give_space_back(struct cellar_writer *writer)
+static CELLAR_COLD int give_space_back(struct cellar_writer *writer)
 {
     uint64_t used_bytes = offset_of(writer, writer->alloc.next_index);
 
@@ -493,7 +493,7 @@ static int give_space_back(struct cellar_writer *writer)
 }
 
 /* The slots alone say what is durable from here on, as in a file of the original's. */
-static int settle(struct cellar_writer *writer)
+static CELLAR_COLD int settle(struct cellar_writer *writer)
 {
     int error;
 
@@ -505,7 +505,7 @@ static int settle(struct cellar_writer *writer)
     return error;
 }
 
-int cellar_writer_close(struct cellar_writer *writer)
+CELLAR_COLD int cellar_writer_close(struct cellar_writer *writer)
 {
     bool forked;
     int error, close_error;
@@ -525,7 +525,7 @@ int cellar_writer_close(struct cellar_writer *writer)
     return error != 0 || forked ? error : close_error;
 }
 
-void cellar_writer_abandon(struct cellar_writer *writer)
+CELLAR_COLD void cellar_writer_abandon(struct cellar_writer *writer)
 {
     if (writer == NULL)
         return;
@@ -535,12 +535,12 @@ void cellar_writer_abandon(struct cellar_writer *writer)
     cellar_writer_free(writer);
 }
 
-void cellar_writer_recovery(const struct cellar_writer *writer, struct cellar_recovery *ret_recovery)
+CELLAR_COLD void cellar_writer_recovery(const struct cellar_writer *writer, struct cellar_recovery *ret_recovery)
 {
     *ret_recovery = writer->recovery;
 }
 
-void cellar_writer_key(const struct cellar_writer *writer, struct cellar_key *ret_key)
+CELLAR_COLD void cellar_writer_key(const struct cellar_writer *writer, struct cellar_key *ret_key)
 {
     *ret_key = writer->key;
 }
@@ -555,7 +555,7 @@ uint32_t cellar_writer_root(const struct cellar_writer *writer)
     return writer->root_index;
 }
 
-void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *ret_info)
+CELLAR_COLD void cellar_writer_info(const struct cellar_writer *writer, struct cellar_info *ret_info)
 {
     *ret_info = (struct cellar_info){
         .mode = CELLAR_MODE_WRITER,

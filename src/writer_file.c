@@ -136,8 +136,9 @@ int cellar_ground_format(struct cellar_ground *ground, const struct cellar_write
     uint64_t cells, file_bytes, incarnation;
     int error = first_cells(writer, initial_cells, &cells);
 
-    if (error == 0)
-        error = cellar_device_incarnation(ground->device, &incarnation);
+    if (error != 0)
+        return error;
+    error = cellar_device_incarnation(ground->device, &incarnation);
     if (error != 0)
         return error;
     file_bytes = cells * writer->config.bytes_per_cell;

@@ -11,6 +11,6 @@
  * CELLAR_OFFSET_NONE.
  */
 int cellar_diagnose(struct cellar_diagnostic *diagnostic, int error, const char *path, uint64_t file_offset,
-                    const char *format, ...) CELLAR_PRINTF(5, 6);
+                    const char *format, ...) CELLAR_PRINTF(5, 6) CELLAR_COLD;
 
 #endif

@@ -1,5 +1,7 @@
 #include "cell/cells.h"
 
+#include "base/check.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +21,7 @@ static size_t page_count(uint64_t cache_bytes)
     return count;
 }
 
-static int open_handles(struct cellar_cells *cells, int count)
+static CELLAR_COLD int open_handles(struct cellar_cells *cells, int count)
 {
     cells->handles = calloc((size_t)count, sizeof *cells->handles);
     if (cells->handles == NULL)
@@ -33,8 +35,9 @@ static int open_handles(struct cellar_cells *cells, int count)
     return 0;
 }
 
-int cellar_cells_open_checked(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell,
-                              uint64_t cache_bytes, const struct cellar_cache_hooks *hooks, void *user)
+CELLAR_COLD int cellar_cells_open_checked(struct cellar_cells *cells, struct cellar_device *device,
+                                          uint32_t bytes_per_cell, uint64_t cache_bytes,
+                                          const struct cellar_cache_hooks *hooks, void *user)
 {
     struct cellar_cache_options options = {.page_bytes = CELLAR_CELLS_PAGE_BYTES,
                                            .page_count = page_count(cache_bytes),
@@ -52,8 +55,8 @@ int cellar_cells_open_checked(struct cellar_cells *cells, struct cellar_device *
     return error;
 }
 
-int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell, void *window,
-                      uint64_t cache_bytes, bool writer, unsigned eager_writes)
+CELLAR_COLD int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, uint32_t bytes_per_cell,
+                                  void *window, uint64_t cache_bytes, bool writer, unsigned eager_writes)
 {
     struct cellar_pipeline_options options = {
         .cache = {.page_bytes = CELLAR_CELLS_PAGE_BYTES, .page_count = page_count(cache_bytes)},
@@ -77,7 +80,7 @@ int cellar_cells_open(struct cellar_cells *cells, struct cellar_device *device, 
     return error;
 }
 
-void cellar_cells_close(struct cellar_cells *cells)
+CELLAR_COLD void cellar_cells_close(struct cellar_cells *cells)
 {
     cellar_stage_close(&cells->stage);
     cellar_pipeline_close(cells->pipeline);
@@ -103,7 +106,7 @@ void cellar_cells_set_committed(struct cellar_cells *cells, uint64_t offset)
         cellar_pipeline_set_committed(cells->pipeline, offset);
 }
 
-static int check_fork(const struct cellar_cells *cells)
+static inline int check_fork(const struct cellar_cells *cells)
 {
     return cells->fork_page != NULL && cellar_forked(cells->fork_page) ? CELLAR_EFORKED : 0;
 }

@@ -54,6 +54,7 @@
 #include "cell/header.h"
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "cell/header_store.h"
 #include "device/device.h"
 
@@ -71,7 +72,8 @@ enum {
     BROKEN_LOOKS_MIN = 16, /* so many looks in a row that are the same and broken are CORRUPT */
 };
 
-int cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window, bool compat)
+CELLAR_COLD int cellar_header_open(struct cellar_header *header, struct cellar_device *device, void *window,
+                                   bool compat)
 {
     *header = (struct cellar_header){.device = device};
     header->window = window;
@@ -99,7 +101,7 @@ static uint64_t load_word(const unsigned char *at)
     return atomic_load_explicit((const _Atomic uint64_t *)(const void *)at, memory_order_acquire);
 }
 
-void cellar_header_start_marks(struct cellar_header *header, uint64_t incarnation, uint32_t flags)
+CELLAR_COLD void cellar_header_start_marks(struct cellar_header *header, uint64_t incarnation, uint32_t flags)
 {
     header->incarnation = incarnation;
     header->through_cache = !cellar_device_is_direct(header->device);
@@ -165,7 +167,7 @@ static int store_slot(struct cellar_header *header, enum cellar_slot_name name, 
  * from its beginning would for a moment have a plain hash that holds beside half of a keyed one, and whoever dies then
  * leaves a slot that is of no key.
  */
-int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot)
+CELLAR_COLD int cellar_header_repair(struct cellar_header *header, enum cellar_slot_name name, const void *slot)
 {
     const unsigned char *bytes = slot;
     uint64_t offset = cellar_slot_offset(name);
@@ -213,7 +215,7 @@ int cellar_header_publish_unbound(struct cellar_header *header, const struct cel
     return publish(header, state, key, false);
 }
 
-static int put_flags(struct cellar_header *header, uint32_t flags)
+static CELLAR_COLD int put_flags(struct cellar_header *header, uint32_t flags)
 {
     unsigned char bytes[4];
 
@@ -222,7 +224,7 @@ static int put_flags(struct cellar_header *header, uint32_t flags)
 }
 
 /* Under flags_lock. */
-static int store_flags(struct cellar_header *header, uint32_t flags)
+static CELLAR_COLD int store_flags(struct cellar_header *header, uint32_t flags)
 {
     int error = flags != header->flags ? put_flags(header, flags) : 0;
 
@@ -231,7 +233,7 @@ static int store_flags(struct cellar_header *header, uint32_t flags)
     return error;
 }
 
-int cellar_header_change_flags(struct cellar_header *header, uint32_t set, uint32_t clear)
+CELLAR_COLD int cellar_header_change_flags(struct cellar_header *header, uint32_t set, uint32_t clear)
 {
     int error;
 
@@ -249,7 +251,7 @@ int cellar_header_store_word(struct cellar_header *header, uint64_t offset, uint
     return cellar_header_store(header, offset, bytes, sizeof bytes);
 }
 
-int cellar_header_touch(struct cellar_header *header)
+CELLAR_COLD int cellar_header_touch(struct cellar_header *header)
 {
     int error;
 
@@ -260,7 +262,7 @@ int cellar_header_touch(struct cellar_header *header)
 }
 
 /* Its own failure is nobody's business any more. */
-static void suspect(struct cellar_header *header)
+static CELLAR_COLD void suspect(struct cellar_header *header)
 {
     pthread_mutex_lock(&header->flags_lock);
     header->flags |= CELLAR_FLAG_SUSPECT;
@@ -321,7 +323,7 @@ static int settle_sync(struct cellar_header *header, int error)
     return error;
 }
 
-void cellar_header_fail(struct cellar_header *header, int error)
+CELLAR_COLD void cellar_header_fail(struct cellar_header *header, int error)
 {
     pthread_mutex_lock(&header->sync_lock);
     (void)keep_error(header, error);
@@ -329,7 +331,7 @@ void cellar_header_fail(struct cellar_header *header, int error)
     suspect(header);
 }
 
-int cellar_header_begin_growth(struct cellar_header *header)
+CELLAR_COLD int cellar_header_begin_growth(struct cellar_header *header)
 {
     int error = cellar_header_begin_sync(header);
 
@@ -338,7 +340,7 @@ int cellar_header_begin_growth(struct cellar_header *header)
     return error;
 }
 
-int cellar_header_end_growth(struct cellar_header *header, int error)
+CELLAR_COLD int cellar_header_end_growth(struct cellar_header *header, int error)
 {
     (void)keep_error(header, error);
     pthread_mutex_unlock(&header->sync_lock);
@@ -358,7 +360,7 @@ int cellar_header_barrier(struct cellar_header *header, uint64_t end_bytes)
     return error;
 }
 
-int cellar_header_settle(struct cellar_header *header)
+CELLAR_COLD int cellar_header_settle(struct cellar_header *header)
 {
     int error = cellar_header_begin_sync(header);
 

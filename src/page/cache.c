@@ -1,6 +1,7 @@
 /* cache.c - handles: opening, sharing, and the hits. The misses are pool_load.c's, what reads is in cache_read.c. */
 #include "page/cache.h"
 
+#include "base/check.h"
 #include "page/pool.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ static bool is_power_of_two(size_t value)
     return value != 0 && (value & (value - 1)) == 0;
 }
 
-static int check_options(const struct cellar_source *source, struct cellar_cache_options *options)
+static CELLAR_COLD int check_options(const struct cellar_source *source, struct cellar_cache_options *options)
 {
     if (options->page_bytes == 0)
         options->page_bytes = PAGE_BYTES_DEFAULT;
@@ -46,7 +47,7 @@ static void clear_front(struct cellar_cache *cache)
         cache->front.lines[i] = (struct cellar_cache_line){.address = i << cache->front.page_shift};
 }
 
-static int new_handle(struct cellar_pool *pool, struct cellar_cache **ret_cache)
+static CELLAR_COLD int new_handle(struct cellar_pool *pool, struct cellar_cache **ret_cache)
 {
     struct cellar_cache *cache = aligned_alloc(alignof(struct cellar_cache), sizeof *cache);
 
@@ -64,8 +65,8 @@ static int new_handle(struct cellar_pool *pool, struct cellar_cache **ret_cache)
     return 0;
 }
 
-static int open_source(const struct cellar_source *source, const struct cellar_cache_options *wanted,
-                       struct cellar_cache **ret_cache)
+static CELLAR_COLD int open_source(const struct cellar_source *source, const struct cellar_cache_options *wanted,
+                                   struct cellar_cache **ret_cache)
 {
     struct cellar_cache_options options = *wanted;
     struct cellar_pool *pool;
@@ -119,8 +120,8 @@ int cellar_cache_copy(const struct cellar_cache *cache, struct cellar_cache **re
     return open_source(&source, &pool->options, ret_cache);
 }
 
-int cellar_cache_share_at(struct cellar_cache *cache, uint64_t version, uint64_t limit_bytes, bool snapshot,
-                          struct cellar_cache **ret_cache)
+CELLAR_COLD int cellar_cache_share_at(struct cellar_cache *cache, uint64_t version, uint64_t limit_bytes, bool snapshot,
+                                      struct cellar_cache **ret_cache)
 {
     struct cellar_pool *pool = cache->pool;
     struct cellar_cache *other;
@@ -148,7 +149,7 @@ int cellar_cache_share(struct cellar_cache *cache, struct cellar_cache **ret_cac
     return cellar_cache_share_at(cache, cache->version, cache->limit_bytes, cache->snapshot, ret_cache);
 }
 
-void cellar_cache_close(struct cellar_cache *cache)
+CELLAR_COLD void cellar_cache_close(struct cellar_cache *cache)
 {
     struct cellar_pool *pool;
     struct cellar_cache **link;
@@ -178,7 +179,7 @@ void cellar_cache_close(struct cellar_cache *cache)
 }
 
 /* Under the lock: what is kept for a snapshot depends on both. */
-static void set_view(struct cellar_cache *cache, uint64_t version, uint64_t limit_bytes)
+static CELLAR_COLD void set_view(struct cellar_cache *cache, uint64_t version, uint64_t limit_bytes)
 {
     cellar_cache_clear_lines(cache);
     cellar_cache_let_go(cache);
@@ -216,8 +217,8 @@ size_t cellar_cache_page_count(const struct cellar_cache *cache)
 }
 
 /* True if the frame stands in a hazard that comes before that slot of that handle. */
-static bool is_fixed_before(const struct cellar_pool *pool, const struct cellar_cache *last, int last_slot,
-                            const struct cellar_frame *frame)
+static CELLAR_COLD bool is_fixed_before(const struct cellar_pool *pool, const struct cellar_cache *last, int last_slot,
+                                        const struct cellar_frame *frame)
 {
     for (const struct cellar_cache *handle = pool->handles;; handle = handle->next_handle) {
         for (int slot = 1; slot < (handle == last ? last_slot : CELLAR_HAZARDS); slot++) {
@@ -230,7 +231,7 @@ static bool is_fixed_before(const struct cellar_pool *pool, const struct cellar_
 }
 
 /* Fixes that stand in hazards, each frame once, and not those that have pins too. Under the lock. */
-static size_t count_hazards(const struct cellar_pool *pool)
+static CELLAR_COLD size_t count_hazards(const struct cellar_pool *pool)
 {
     size_t count = 0;
 
@@ -244,7 +245,7 @@ static size_t count_hazards(const struct cellar_pool *pool)
     return count;
 }
 
-struct cellar_cache_counters cellar_cache_counters(const struct cellar_cache *cache)
+CELLAR_COLD struct cellar_cache_counters cellar_cache_counters(const struct cellar_cache *cache)
 {
     struct cellar_pool *pool = cache->pool;
     struct cellar_cache_counters counters = {.hits = cache->front.hits, .misses = cache->misses};
@@ -307,7 +308,7 @@ static void settle_fresh(struct cellar_cache *cache)
 
 /* ---- looking up ---- */
 
-static bool holds(const struct cellar_frame *frame, uint64_t page, uint64_t version, memory_order order)
+static inline bool holds(const struct cellar_frame *frame, uint64_t page, uint64_t version, memory_order order)
 {
     return atomic_load_explicit(&frame->tag, order) == page + 1 &&
            atomic_load_explicit(&frame->from, memory_order_relaxed) <= version &&

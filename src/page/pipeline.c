@@ -7,13 +7,14 @@
  */
 #include "page/pipeline.h"
 
+#include "base/check.h"
 #include "page/bits.h"
 #include "page/pool.h"
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 
-static int open_buffers(struct cellar_pipeline *pipeline, size_t page_bytes)
+static CELLAR_COLD int open_buffers(struct cellar_pipeline *pipeline, size_t page_bytes)
 {
     /* The ends are only needed where a block is larger than a byte. */
     size_t pages = pipeline->block_bytes > 1 ? 3 : 1;
@@ -29,7 +30,7 @@ static int open_buffers(struct cellar_pipeline *pipeline, size_t page_bytes)
     return 0;
 }
 
-static int check_geometry(const struct cellar_pipeline *pipeline)
+static CELLAR_COLD int check_geometry(const struct cellar_pipeline *pipeline)
 {
     const struct cellar_pipeline_options *options = &pipeline->options;
     size_t page_bytes = options->cache.page_bytes;
@@ -43,7 +44,7 @@ static int check_geometry(const struct cellar_pipeline *pipeline)
     return options->first_version < CELLAR_VERSION_NEWEST / 2 ? 0 : -EINVAL;
 }
 
-static int open_cache(struct cellar_pipeline *pipeline)
+static CELLAR_COLD int open_cache(struct cellar_pipeline *pipeline)
 {
     const struct cellar_source *source = &pipeline->source;
     const struct cellar_cache_options *options = &pipeline->options.cache;
@@ -64,7 +65,7 @@ static int open_cache(struct cellar_pipeline *pipeline)
 }
 
 /* A hook that a commit calls may ask for a snapshot: that is to be an error, not a thread that waits for itself. */
-static int open_commit_lock(struct cellar_pipeline *pipeline)
+static CELLAR_COLD int open_commit_lock(struct cellar_pipeline *pipeline)
 {
     pthread_mutexattr_t kind;
     int error = pthread_mutexattr_init(&kind);
@@ -79,7 +80,7 @@ static int open_commit_lock(struct cellar_pipeline *pipeline)
 }
 
 /* Takes the pipeline over, also where it fails. */
-static int open_pipeline(struct cellar_pipeline *pipeline, struct cellar_pipeline **ret_pipeline)
+static CELLAR_COLD int open_pipeline(struct cellar_pipeline *pipeline, struct cellar_pipeline **ret_pipeline)
 {
     struct cellar_pipeline_options *options = &pipeline->options;
     int error = open_cache(pipeline);
@@ -107,8 +108,8 @@ static int open_pipeline(struct cellar_pipeline *pipeline, struct cellar_pipelin
     return 0;
 }
 
-int cellar_pipeline_open_with(struct cellar_device *device, const struct cellar_pipeline_options *options,
-                              struct cellar_pipeline **ret_pipeline)
+CELLAR_COLD int cellar_pipeline_open_with(struct cellar_device *device, const struct cellar_pipeline_options *options,
+                                          struct cellar_pipeline **ret_pipeline)
 {
     struct cellar_pipeline *pipeline = calloc(1, sizeof *pipeline);
 
@@ -121,16 +122,17 @@ int cellar_pipeline_open_with(struct cellar_device *device, const struct cellar_
     return open_pipeline(pipeline, ret_pipeline);
 }
 
-int cellar_pipeline_open(struct cellar_device *device, size_t page_bytes, size_t page_count,
-                         struct cellar_pipeline **ret_pipeline)
+CELLAR_COLD int cellar_pipeline_open(struct cellar_device *device, size_t page_bytes, size_t page_count,
+                                     struct cellar_pipeline **ret_pipeline)
 {
     struct cellar_pipeline_options options = {.cache = {.page_bytes = page_bytes, .page_count = page_count}};
 
     return page_bytes == 0 || page_count == 0 ? -EINVAL : cellar_pipeline_open_with(device, &options, ret_pipeline);
 }
 
-int cellar_pipeline_open_functions(const struct cellar_pipeline_functions *functions, void *user, size_t page_bytes,
-                                   size_t page_count, struct cellar_pipeline **ret_pipeline)
+CELLAR_COLD int cellar_pipeline_open_functions(const struct cellar_pipeline_functions *functions, void *user,
+                                               size_t page_bytes, size_t page_count,
+                                               struct cellar_pipeline **ret_pipeline)
 {
     struct cellar_pipeline *pipeline;
 
@@ -148,7 +150,7 @@ int cellar_pipeline_open_functions(const struct cellar_pipeline_functions *funct
     return open_pipeline(pipeline, ret_pipeline);
 }
 
-void cellar_pipeline_close(struct cellar_pipeline *pipeline)
+CELLAR_COLD void cellar_pipeline_close(struct cellar_pipeline *pipeline)
 {
     if (pipeline == NULL)
         return;

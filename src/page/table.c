@@ -36,7 +36,7 @@ void cellar_table_clear(struct cellar_table *table)
     *table = (struct cellar_table){0};
 }
 
-static size_t find_slot(const struct cellar_table *table, uint64_t key)
+static inline size_t find_slot(const struct cellar_table *table, uint64_t key)
 {
     size_t slot = cellar_table_slot(table, key);
 
