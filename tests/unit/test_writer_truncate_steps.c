@@ -16,7 +16,7 @@
 /* ---- what comes past ---- */
 
 static void (*before_flags)(void); /* once */
-static int identity_error, sums_error, publish_error;
+static int identity_error, mode_error, sums_error, publish_error;
 static const char *discarding; /* the store whose hidden file must be locked when it is discarded */
 static bool was_locked;
 static struct cellar_writer *closing; /* whose ground, when it is closed, must have no helper any more */
@@ -40,6 +40,8 @@ void __wrap_cellar_file_discard_hidden(const char *path);
 int __real_cellar_ground_close(struct cellar_ground *ground, bool forked);
 int __wrap_cellar_ground_close(struct cellar_ground *ground, bool forked);
 
+int __real_cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device *to);
+int __wrap_cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device *to);
 int __real_pthread_join(pthread_t thread, void **ret_result);
 int __wrap_pthread_join(pthread_t thread, void **ret_result);
 
@@ -63,6 +65,11 @@ int __wrap_cellar_writer_sums_begin(const struct cellar_writer *writer, const st
                                     struct cellar_sum_file **ret_file)
 {
     return sums_error != 0 ? sums_error : __real_cellar_writer_sums_begin(writer, ground, ret_file);
+}
+
+int __wrap_cellar_file_copy_mode(const struct cellar_device *from, struct cellar_device *to)
+{
+    return mode_error != 0 ? mode_error : __real_cellar_file_copy_mode(from, to);
 }
 
 int __wrap_cellar_file_publish(struct cellar_device *device, const char *path, const struct cellar_device *replaced,
@@ -106,7 +113,7 @@ int __wrap_pthread_join(pthread_t thread, void **ret_result)
 static int setup(void **state)
 {
     before_flags = NULL;
-    identity_error = sums_error = publish_error = 0;
+    identity_error = mode_error = sums_error = publish_error = 0;
     discarding = NULL;
     closing = NULL;
     grounds_closed = joined = 0;
@@ -263,6 +270,12 @@ static void test_identity_fails(void **state)
     expect_nothing_left(*state, true, &identity_error);
 }
 
+/* Who may read the store must not change, so a mode that can't be had is no small matter. */
+static void test_mode_fails(void **state)
+{
+    expect_nothing_left(*state, false, &mode_error);
+}
+
 static void test_sums_fail(void **state)
 {
     expect_nothing_left(*state, true, &sums_error);
@@ -289,6 +302,7 @@ int main(void)
         STEPS_ON(test_sums_fail, STORE_PAGES),
         STEPS_ON(test_publish_fails, STORE_MAPPED),
         STEPS_ON(test_publish_fails, STORE_PAGES),
+        STEPS_ON(test_mode_fails, STORE_MAPPED),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
