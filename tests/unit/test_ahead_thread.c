@@ -36,11 +36,11 @@ struct bed {
     sem_t asleep;                        /* posted as the helper is about to sleep */
     sem_t gate;                          /* and it waits for this before it does, where */
     bool gated;
-    bool lost;       /* it was about to sleep though there was something to do, and nobody had woken it */
-    bool wrong_step; /* it went on without taking down its flag */
-    bool stopping;   /* the writer ends it */
-    bool joined;     /* and waits for that */
-    sem_t joining;   /* posted when it does */
+    bool lost;          /* it was about to sleep though there was something to do, and nobody had woken it */
+    bool wrong_step;    /* it went on without taking down its flag */
+    bool stopping;      /* the writer ends it */
+    atomic_bool joined; /* and waits for that */
+    sem_t joining;      /* posted when it does */
     int posts;
 };
 
@@ -109,7 +109,7 @@ int __wrap_sem_wait(sem_t *semaphore)
         return -1;
     }
     sem_getvalue(semaphore, &posted);
-    if (posted == 0 && (bed->joined || __real_cellar_ahead_is_due(&bed->ahead))) {
+    if (posted == 0 && (atomic_load(&bed->joined) || __real_cellar_ahead_is_due(&bed->ahead))) {
         bed->lost = true;
         __real_sem_post(semaphore);
     }
@@ -170,7 +170,7 @@ int __wrap_pthread_join(pthread_t thread, void **ret_result)
 {
     joins++;
     if (bed != NULL) {
-        bed->joined = true;
+        atomic_store(&bed->joined, true);
         __real_sem_post(&bed->joining);
     }
     return __real_pthread_join(thread, ret_result);

@@ -13,6 +13,7 @@
 
 static bool cannot_wipe;
 static const struct cellar_fork_page **ret_other; /* the page of a thread that is first while this one makes its own */
+static bool watches;                              /* while there is one thread */
 static void *unmapped;
 
 int __real_madvise(void *address, size_t length_bytes, int advice);
@@ -24,9 +25,11 @@ int __wrap_madvise(void *address, size_t length_bytes, int advice)
 {
     const struct cellar_fork_page **other = ret_other;
 
-    ret_other = NULL;
-    if (other != NULL && cellar_fork_page_take(other) != 0)
-        *other = NULL;
+    if (other != NULL) {
+        ret_other = NULL;
+        if (cellar_fork_page_take(other) != 0)
+            *other = NULL;
+    }
     if (!cannot_wipe || advice != MADV_WIPEONFORK)
         return __real_madvise(address, length_bytes, advice);
     errno = EINVAL;
@@ -35,7 +38,8 @@ int __wrap_madvise(void *address, size_t length_bytes, int advice)
 
 int __wrap_munmap(void *address, size_t length_bytes)
 {
-    unmapped = address;
+    if (watches)
+        unmapped = address;
     return __real_munmap(address, length_bytes);
 }
 
@@ -219,7 +223,7 @@ static int child_is_second(void *user)
 
     (void)user;
     ret_other = &other;
-    unmapped = NULL;
+    watches = true;
     SUPPORT_CHILD_NEEDS(cellar_fork_page_take(&page) == 0);
     SUPPORT_CHILD_NEEDS(other != NULL && page == other);
     SUPPORT_CHILD_NEEDS(unmapped != NULL && unmapped != page && support_is_unmapped(unmapped));
