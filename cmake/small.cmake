@@ -39,8 +39,9 @@ set_property(SOURCE ${CELLAR_HOT_SOURCES} ${CELLAR_HOT_SOURCES_INLINING} APPEND
 set_property(SOURCE ${CELLAR_HOT_SOURCES} APPEND PROPERTY COMPILE_OPTIONS "$<$<CONFIG:Release>:${hot_small_flags}>")
 # Exported functions that call each other do so directly: nobody takes the place of one of them for the library itself.
 target_compile_options(cellar_objects PRIVATE
-                       "$<$<CONFIG:Release>:${cold_flags};-ffunction-sections;-fdata-sections>"
-                       "$<$<CONFIG:Release>:-fno-semantic-interposition;-fno-asynchronous-unwind-tables;-fno-unwind-tables>")
+                       "$<$<CONFIG:Release>:${cold_flags};-fno-semantic-interposition>"
+                       "$<$<CONFIG:Release>:-ffunction-sections;-fdata-sections>"
+                       "$<$<CONFIG:Release>:-fno-asynchronous-unwind-tables;-fno-unwind-tables>")
 
 # For size alone gcc copies bytes by one instruction that takes as long to begin as memcpy for a hundred bytes.
 check_c_compiler_flag(-mstringop-strategy=libcall CELLAR_CC_COPIES_BY_CALLS)
