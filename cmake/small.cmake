@@ -12,12 +12,14 @@ include(CheckLinkerFlag)
 
 set(CELLAR_HOT_SOURCES
     src/writer.c src/reader.c src/snapshot.c
-    src/cell/header.c src/cell/header_store.c src/cell/header_word.c
+    src/cell/header_store.c src/cell/header_word.c
     src/page/cache.c src/page/cache_read.c src/page/evict_clock.c src/page/evict_sieve.c
-    src/page/pending.c src/page/pipeline.c src/page/pipeline_send.c src/page/table.c)
-# Functions that are worth a place in each of their callers say inline themselves, but in the files of checksums and of
-# copying to and from cells: there the compiler chooses.
-set(CELLAR_HOT_SOURCES_INLINING src/base/hash.c src/base/xxh3.c src/cell/cells.c src/cell/chunk.c)
+    src/page/pipeline.c src/page/table.c)
+# Functions that are worth a place in each of their callers say inline themselves, but in the files of checksums, of
+# copying to and from cells, of slots and of pending pages: there the compiler chooses.
+set(CELLAR_HOT_SOURCES_INLINING
+    src/base/hash.c src/base/xxh3.c src/cell/cells.c src/cell/chunk.c src/cell/header.c
+    src/page/pending.c src/page/pipeline_send.c)
 set(hot_flags -O2)
 set(hot_small_flags "")
 set(cold_flags -Os)
