@@ -205,7 +205,7 @@ bool cellar_pool_copy(struct cellar_pool *pool, uint64_t page, size_t from, size
 
 /* The page's copy in memory, at least length bytes of it, where the caller may change it because nobody else looks at
  * it, nor can before the caller's next call; else NULL. What is changed must be written, or forgotten. It counts as no
- * use of the page. */
+ * use of the page. NULL in the debug mode, too: what was lent of the page is to be out of reach there. */
 unsigned char *cellar_pool_own(const struct cellar_pool *pool, uint64_t page, size_t length);
 
 /* The page has been written with these bytes, all of it, and was superseded: it is cached at once, where there is room

@@ -102,7 +102,8 @@ bool cellar_pool_copy(struct cellar_pool *pool, uint64_t page, size_t from, size
 
 unsigned char *cellar_pool_own(const struct cellar_pool *pool, uint64_t page, size_t length)
 {
-    const struct cellar_frame *frame = pool->shared ? NULL : cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST);
+    const struct cellar_frame *frame =
+        pool->shared || pool->debug ? NULL : cellar_pool_lookup(pool, page, CELLAR_VERSION_NEWEST);
 
     if (frame == NULL || frame->state != CELLAR_FRAME_CACHED || frame->lent || frame->pins > 0 ||
         frame->length < length)

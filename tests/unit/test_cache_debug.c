@@ -1,6 +1,7 @@
 /* The debug mode of the cache: what is used after its time crashes where it is used. */
 #include "cache_test.h"
 
+#include <cellar/pipeline.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -119,6 +120,34 @@ static void test_debug_crashes(void **state)
     assert_int_equal(support_child(misuse, &(enum misuse){NONE}), 77);
 }
 
+/* A commit that changes the page is such a next call. */
+static int use_after_commit(void *user)
+{
+    struct cellar_pipeline_options options = {.cache = {.page_bytes = PAGE, .page_count = 8}};
+    struct cellar_pipeline *pipeline;
+    struct cellar_device *device;
+    struct cellar_slice slice;
+    unsigned char bytes[4 * PAGE] = {0};
+
+    (void)user;
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGBUS, SIG_DFL);
+    SUPPORT_CHILD_NEEDS(cellar_device_open_memory(bytes, sizeof bytes, sizeof bytes, &device) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_pipeline_open_with(device, &options, &pipeline) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_cache_load(cellar_pipeline_cache(pipeline), 0, 1, &slice) == 0);
+    sink = *(const unsigned char *)slice.bytes;
+    SUPPORT_CHILD_NEEDS(cellar_pipeline_write(pipeline, 1, "x", 1) == 0);
+    SUPPORT_CHILD_NEEDS(cellar_pipeline_commit(pipeline) == 0);
+    sink = *(const unsigned char *)slice.bytes;
+    return 78;
+}
+
+static void test_debug_commit(void **state)
+{
+    (void)state;
+    assert_int_equal(support_child(use_after_commit, NULL), -SIGSEGV);
+}
+
 static int unfix_twice(void *user)
 {
     const bool *shared = user;
@@ -187,7 +216,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_debug_four_pages), cmocka_unit_test(test_debug_never_lends),
         cmocka_unit_test(test_debug_crashes),    cmocka_unit_test(test_debug_unfix_too_many),
-        cmocka_unit_test(test_debug_is_right),
+        cmocka_unit_test(test_debug_is_right),   cmocka_unit_test(test_debug_commit),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);
