@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { CELL = 64, CELLS_MAX = 400000, MIB_CELLS = (1 << 20) / CELL };
 
@@ -25,6 +26,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
 /* ---- the advice ---- */
 
 static unsigned char *first, *behind; /* of the window from which on a page comes alone; NULL: nowhere */
+static unsigned char *next_cell;      /* where it was found to lie last */
 
 int __real_madvise(void *address, size_t length_bytes, int advice);
 int __wrap_madvise(void *address, size_t length_bytes, int advice);
@@ -62,6 +64,7 @@ static bool comes_alone(struct cellar_writer *writer)
     uint32_t index;
 
     assert_done(cellar_writer_reserve(writer, 1, &index, (void **)&bytes));
+    next_cell = bytes;
     if (first == NULL)
         return false;
     assert_true(bytes >= first && bytes < behind);
@@ -93,6 +96,7 @@ static void test_opened(void **state)
     first = NULL;
     assert_done(store_open(f, &options, &writer));
     assert_true(comes_alone(writer));
+    assert_true(next_cell - first < sysconf(_SC_PAGESIZE));
     assert_done(cellar_writer_truncate(writer, 0));
     assert_true(comes_alone(writer));
     store_close(writer);
