@@ -42,8 +42,9 @@
  * or snapshots can only be closed in the child; commit and persist after eager writes are CELLAR_EFORKED there.
  *
  * Threads: one thread, and one task of a thread, at a time for one pipeline and its cache together: from within hooks
- * of the cache, and place_new, no call on the pipeline may be made but version. cellar_pipeline_snapshot on any thread.
- * Snapshots are for other threads, each for one at a time.
+ * of the cache, and place_new, no call on the pipeline may be made but version. From within a write of the device none
+ * on its handle of the cache (cellar_pipeline_cache) either: what is being written may lie in the cache's pages.
+ * cellar_pipeline_snapshot on any thread. Snapshots are for other threads, each for one at a time.
  */
 #ifndef CELLAR_PIPELINE_H
 #define CELLAR_PIPELINE_H
