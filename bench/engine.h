@@ -58,7 +58,7 @@ struct bench_spec {
     uint32_t first_index;    /* the name of the first cell */
     uint64_t expected_cells; /* cells that are appended at most; 0 for a store of values */
     uint64_t expected_bytes; /* payload that is written at most, to size files and maps */
-    const char *peer_cells;  /* a file that holds the same cells, cell i at i * 64; NULL: there is none */
+    const char *peer_cells;  /* a file of Cellar's with the same cells, cell i at i * 64, or values; or NULL */
 };
 
 /* Where cells to be appended come from: a ring of cell_count (a power of two) cells; the n-th cell of a store is

@@ -488,8 +488,8 @@ static uint64_t chunk_room(uint64_t size_bytes)
     return (size_bytes + FOOTER_BYTES + BENCH_CELL_BYTES - 1) / BENCH_CELL_BYTES * BENCH_CELL_BYTES;
 }
 
-/* Where Cellar has put a number of equal values: each in chunks, full but for the last one. */
-static void find_values(uint64_t size_bytes, uint64_t count, uint64_t *ret_names)
+/* Where Cellar has put a number of equal values: each in chunks, full but for the last one. Returns where they end. */
+static uint64_t find_values(uint64_t size_bytes, uint64_t count, uint64_t *ret_names)
 {
     uint64_t value_bytes = size_bytes / CHUNK_BYTES * chunk_room(CHUNK_BYTES);
 
@@ -497,6 +497,7 @@ static void find_values(uint64_t size_bytes, uint64_t count, uint64_t *ret_names
         value_bytes += chunk_room(size_bytes % CHUNK_BYTES);
     for (uint64_t i = 0; i < count; i++)
         ret_names[i] = HEADER_BYTES + i * value_bytes;
+    return HEADER_BYTES + count * value_bytes;
 }
 
 static int limit_value_write(void *state, const unsigned char *bytes, size_t size_bytes, uint64_t count,
@@ -505,10 +506,8 @@ static int limit_value_write(void *state, const unsigned char *bytes, size_t siz
     struct store *store = state;
     int status = 0;
 
-    if (store->setup & SETUP_PEER) {
-        find_values(size_bytes, count, ret_names);
-        return 0;
-    }
+    if (store->setup & SETUP_PEER) /* what lies elsewhere than thought isn't in the file, or not what is copied */
+        return find_values(size_bytes, count, ret_names) <= store->size_bytes ? 0 : -EBADMSG;
     if (store->tail + count * size_bytes > store->size_bytes)
         return -ENOSPC;
     for (uint64_t i = 0; i < count && status == 0; i++) {
