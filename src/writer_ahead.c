@@ -67,8 +67,8 @@ static uint64_t position_of(const struct cellar_writer *writer)
     return (uint64_t)writer->alloc.next_index * writer->config.bytes_per_cell;
 }
 
-/* Reading around pays where cells come fast, and are stored where they lie: then it is done for all of the window, in
- * one mapping again. Else only what was there before is read so, and a first store into a page brings in no other. */
+/* Reading around pays where many cells are stored where they lie: then it is done for all of the window, in one mapping
+ * again. Else only what was there before is read so, and a first store into a page brings in no other. */
 static void read_around(struct cellar_writer *writer, bool wanted)
 {
     cellar_file_read_around(writer->ground->device, wanted ? 0 : position_of(writer), wanted);
@@ -130,7 +130,9 @@ static int grow(struct cellar_writer *writer, uint64_t cell_count)
 int cellar_writer_make_room(struct cellar_writer *writer, uint64_t cell_count)
 {
     struct cellar_alloc *alloc = &writer->alloc;
-    bool stores = position_of(writer) < writer->ground->cells.stage.from;
+    uint64_t position_bytes = position_of(writer);
+    bool stores = writer->ahead.stores ||
+                  (position_bytes > writer->ahead.origin_bytes && position_bytes < writer->ground->cells.stage.from);
     int error = 0;
 
     cellar_ahead_learn(&writer->ahead, alloc);
@@ -139,7 +141,7 @@ int cellar_writer_make_room(struct cellar_writer *writer, uint64_t cell_count)
     if (error == 0)
         cellar_ahead_pass(&writer->ahead, alloc, alloc->next_index + (uint32_t)cell_count,
                           writer->ahead.parts != 0 ? now_ns() : 0);
-    if (writer->ahead.parts != 0 && writer->reads_around != (cellar_ahead_is_fast(&writer->ahead) && stores))
-        read_around(writer, !writer->reads_around);
+    if (writer->ahead.parts != 0 && writer->reads_around != stores)
+        read_around(writer, stores);
     return error;
 }

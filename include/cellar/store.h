@@ -167,8 +167,8 @@ struct cellar_writer;
  * What a writer on a mapped file does ahead of the cells that it appends; bits that turn it off. A thread of its own
  * begins with it when the writer has appended a MiB, or flushed new cells 128 times, and ends at close. It stores no
  * byte; now and then an append wakes it by a system call. And the system is told to bring in no pages around one that
- * is stored into first (MADV_RANDOM, behind the last cell), as long as cells don't come fast, or are gathered: it would
- * be as much as the disk reads ahead, some MiB. Never in compat mode, or on a device of the caller's.
+ * is stored into first (MADV_RANDOM, behind the last cell), in the first MiB, and while cells are gathered: it would be
+ * as much as the disk reads ahead, some MiB. Never in compat mode, or on a device of the caller's.
  */
 enum {
     /* None of it, and no thread. For a program that may have no other threads, or counts its system calls. */

@@ -107,12 +107,6 @@ void cellar_ahead_forget(struct cellar_ahead *ahead);
 void cellar_ahead_pass(struct cellar_ahead *ahead, struct cellar_alloc *alloc, uint32_t required_index,
                        uint64_t now_ns);
 
-/* Whether cells came fast before the last mark, and not in many flushes. The appending thread. */
-static inline bool cellar_ahead_is_fast(const struct cellar_ahead *ahead)
-{
-    return ahead->parts != 0 && atomic_load_explicit(&ahead->fast, memory_order_relaxed);
-}
-
 /* alloc learns what another grew. */
 void cellar_ahead_learn(const struct cellar_ahead *ahead, struct cellar_alloc *alloc);
 

@@ -9,7 +9,7 @@
  *
  * Reading around is done for stores, too, into space that is only allocated: the first one waits until megabytes of
  * zeros have been made pages, which no store may ever come to, and which large writes to the same place (cell/stage.h)
- * then find in pieces. Only who stores into all of them, and fast, gains by it.
+ * then find in pieces. Only who stores into all of them gains by it: his page faults are a third as dear.
  *
  * Advice that the system refuses is no error.
  */

@@ -2,30 +2,12 @@
 #include "store_fixture.h"
 
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { CELL = 64, CELLS_MAX = 400000, MIB_CELLS = (1 << 20) / CELL };
 
-/* ---- the clock ---- */
-
-static time_t between_calls; /* seconds; 0: cells come as fast as can be */
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
-{
-    static time_t seconds = 1;
-
-    (void)clock;
-    seconds += between_calls;
-    *ret_time = (struct timespec){.tv_sec = seconds};
-    return 0;
-}
-
-/* ---- the advice ---- */
-
 static unsigned char *first, *behind; /* of the window from which on a page comes alone; NULL: nowhere */
+static int advised;                   /* so often */
 static unsigned char *next_cell;      /* where it was found to lie last */
 
 int __real_madvise(void *address, size_t length_bytes, int advice);
@@ -33,6 +15,7 @@ int __wrap_madvise(void *address, size_t length_bytes, int advice);
 
 int __wrap_madvise(void *address, size_t length_bytes, int advice)
 {
+    advised += advice == MADV_RANDOM || advice == MADV_NORMAL;
     if (advice == MADV_RANDOM) {
         first = address;
         behind = first + length_bytes;
@@ -50,6 +33,7 @@ static struct cellar_writer *new_writer(struct store_fixture *f, unsigned ahead)
     struct cellar_writer *writer;
 
     first = NULL;
+    advised = 0;
     options.ahead = ahead;
     options.resize_step_bytes = 0; /* marks are a MiB apart */
     options.initial_cells = CELLS_MAX;
@@ -89,7 +73,6 @@ static void test_opened(void **state)
     struct cellar_writer_options options = store_options(f);
     struct cellar_writer *writer = new_writer(f, 0);
 
-    between_calls = 1;
     assert_true(comes_alone(writer));
     append(writer, 1000, 1000);
     store_close(writer);
@@ -110,30 +93,33 @@ static void test_not_where_nothing_is_done_ahead(void **state)
     store_close(writer);
 }
 
-/* Cells that come fast, in commits that are stored where they lie. */
-static void test_fast(void **state)
+/* In commits that are stored where they lie, or reserved there: after a MiB. */
+static void test_stored(void **state)
 {
     struct cellar_writer *writer = new_writer(*state, 0);
+    uint32_t index;
+    void *cells;
 
-    between_calls = 0;
-    append(writer, MIB_CELLS, 512);
+    append(writer, MIB_CELLS - 512, 512);
     assert_true(comes_alone(writer));
-    append(writer, 3 * MIB_CELLS, 512);
+    append(writer, 1024, 512);
     assert_false(comes_alone(writer));
-    between_calls = 1; /* no longer */
-    append(writer, 3 * MIB_CELLS, 512);
+    append(writer, 8 * MIB_CELLS, 4 * MIB_CELLS); /* and these are gathered */
     assert_true(comes_alone(writer));
+    for (int i = 0; i < 2 * MIB_CELLS / 512; i++)
+        assert_done(cellar_writer_reserve(writer, 512, &index, &cells));
+    assert_false(comes_alone(writer));
     store_close(writer);
 }
 
-/* Those of large commits are gathered. */
+/* Those of large commits are gathered, from the first one on. */
 static void test_gathered(void **state)
 {
     struct cellar_writer *writer = new_writer(*state, 0);
 
-    between_calls = 0;
     append(writer, 12 * MIB_CELLS, 4 * MIB_CELLS);
     assert_true(comes_alone(writer));
+    assert_int_equal(advised, 1);
     store_close(writer);
 }
 
@@ -142,7 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORE_ON(test_opened, STORE_MAPPED),
         STORE_ON(test_not_where_nothing_is_done_ahead, STORE_MAPPED),
-        STORE_ON(test_fast, STORE_MAPPED),
+        STORE_ON(test_stored, STORE_MAPPED),
         STORE_ON(test_gathered, STORE_MAPPED),
     };
 
