@@ -4,6 +4,7 @@
 #include "world.h"
 
 #include "cell/record.h"
+#include "device/device.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -94,14 +95,21 @@ static bool find_writers_state(struct run *run, const struct model *model, struc
 {
     unsigned char header[CELLAR_HEADER_BYTES];
     struct cellar_evidence evidence;
+    struct cellar_device *bytes;
     struct cellar_pick pick;
     struct state state;
     uint64_t size_bytes;
+    bool opens;
 
-    if (cellar_device_size(device, &size_bytes) != 0 || cellar_device_read(device, header, sizeof header, 0) != 0 ||
-        cellar_evidence_gather(device, header, model->bytes_per_cell, size_bytes / model->bytes_per_cell, false,
-                               &evidence) != 0 ||
-        cellar_pick_disk(&evidence, &pick, NULL) != 0)
+    if (cellar_device_open_bytes_over(device, &bytes) != 0) /* as an opening does where there are blocks */
+        abort();
+    opens = cellar_device_size(bytes, &size_bytes) == 0 && cellar_device_read(bytes, header, sizeof header, 0) == 0 &&
+            cellar_evidence_gather(bytes, header, model->bytes_per_cell, size_bytes / model->bytes_per_cell, false,
+                                   &evidence) == 0 &&
+            cellar_pick_disk(&evidence, &pick, NULL) == 0;
+    if (cellar_device_close(bytes) != 0)
+        abort();
+    if (!opens)
         return true; /* opening says what is wrong */
     run->recorded += pick.record >= 0;
     state = (struct state){pick.disk.next_index, pick.disk.root_index};
