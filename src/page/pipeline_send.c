@@ -51,7 +51,7 @@ static int read_gap(struct cellar_pipeline *pipeline, const struct cellar_pendin
                               pipeline->gap);
 }
 
-/* Fills what is clean of the bytes [from, to) of the page: from the device. */
+/* What is clean of the bytes [from, to) of the page becomes as on the device. */
 static int fill_gaps(struct cellar_pipeline *pipeline, struct cellar_pending *pending, size_t from, size_t to)
 {
     size_t first = cellar_bits_next(pending->dirty, false, from, to), end;
