@@ -94,3 +94,14 @@ int bench_measure(const struct bench_subject *subjects, size_t subject_count, co
     free(samples);
     return status;
 }
+
+struct bench_figures bench_figures_each(const struct bench_figures *run, uint64_t ops)
+{
+    double per_op = 1.0 / (double)ops;
+
+    return (struct bench_figures){.median_ns = run->median_ns * per_op,
+                                  .p10_ns = run->p10_ns * per_op,
+                                  .p90_ns = run->p90_ns * per_op,
+                                  .minimum_ns = run->minimum_ns * per_op,
+                                  .repetitions = run->repetitions};
+}

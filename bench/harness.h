@@ -34,6 +34,9 @@ struct bench_figures {
     unsigned repetitions;
 };
 
+/* The same for one of the ops operations of a run. */
+struct bench_figures bench_figures_each(const struct bench_figures *run, uint64_t ops);
+
 /* Set by a signal handler: the measurement ends with -EINTR. */
 extern volatile sig_atomic_t bench_interrupted;
 

@@ -294,17 +294,12 @@ static void add_row(struct bench_session *session, struct bench_case *bench_case
 {
     const struct bench_workload *workload = bench_case->workload;
     uint64_t ops = workload->ops(bench_case);
-    double per_op = 1.0 / (double)ops;
     struct bench_row *row =
         bench_result_add_row(&session->result, &workload->heading, bench_case->engine->name, bench_case->variant->mode);
 
     if (row == NULL)
         return;
-    row->figures = (struct bench_figures){.median_ns = run->median_ns * per_op,
-                                          .p10_ns = run->p10_ns * per_op,
-                                          .p90_ns = run->p90_ns * per_op,
-                                          .minimum_ns = run->minimum_ns * per_op,
-                                          .repetitions = run->repetitions};
+    row->figures = bench_figures_each(run, ops);
     row->ops = ops * run->repetitions;
     row->bytes = row->ops * workload->payload_bytes;
     row->latency = summarize_latencies(bench_case);

@@ -124,15 +124,10 @@ static void add_row(struct bench_session *session, const struct bench_workload *
                     const struct bed *bed, const struct bench_figures *run)
 {
     struct bench_row *row = bench_result_add_row(&session->result, &workload->heading, BENCH_NAME_LIMIT, way->mode);
-    double per_op = 1.0 / (double)bed->count;
 
     if (row == NULL)
         return;
-    row->figures = (struct bench_figures){.median_ns = run->median_ns * per_op,
-                                          .p10_ns = run->p10_ns * per_op,
-                                          .p90_ns = run->p90_ns * per_op,
-                                          .minimum_ns = run->minimum_ns * per_op,
-                                          .repetitions = run->repetitions};
+    row->figures = bench_figures_each(run, bed->count);
     row->ops = bed->count * run->repetitions;
     snprintf(row->seen, sizeof row->seen, "%s", way->library);
 }

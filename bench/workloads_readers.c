@@ -222,7 +222,6 @@ static void add_row(struct bench_session *session, const struct crowd *crowd, co
 {
     const struct bench_case *source = crowd->source;
     uint64_t ops = crowd->reads * crowd->readers;
-    double per_op = 1.0 / (double)ops;
     struct bench_row *row =
         bench_result_add_row(&session->result, &source->workload->heading, source->engine->name, source->variant->mode);
     const char *what = crowd->processes ? "processes" : "threads";
@@ -234,11 +233,7 @@ static void add_row(struct bench_session *session, const struct crowd *crowd, co
                  source->data_path);
     else
         snprintf(row->mode, sizeof row->mode, "%s, %s: %u", source->variant->mode, what, crowd->readers);
-    row->figures = (struct bench_figures){.median_ns = run->median_ns * per_op,
-                                          .p10_ns = run->p10_ns * per_op,
-                                          .p90_ns = run->p90_ns * per_op,
-                                          .minimum_ns = run->minimum_ns * per_op,
-                                          .repetitions = run->repetitions};
+    row->figures = bench_figures_each(run, ops);
     row->ops = ops * run->repetitions;
     row->bytes = row->ops * BENCH_CELL_BYTES;
     row->readers = crowd->readers;

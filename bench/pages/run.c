@@ -113,17 +113,12 @@ static void add_row(struct pages_run *run, const struct bench_heading *heading, 
                     const struct bench_figures *figures)
 {
     struct bench_row *row = &run->result.rows[run->result.row_count++];
-    double per_op = 1.0 / (double)timed->ops;
 
     *row = (struct bench_row){
         .heading = heading,
         .engine = timed->engine,
         .series = timed->series,
-        .figures = {.median_ns = figures->median_ns * per_op,
-                    .p10_ns = figures->p10_ns * per_op,
-                    .p90_ns = figures->p90_ns * per_op,
-                    .minimum_ns = figures->minimum_ns * per_op,
-                    .repetitions = figures->repetitions},
+        .figures = bench_figures_each(figures, timed->ops),
         .ops = timed->ops * figures->repetitions,
         .bytes = timed->bytes * figures->repetitions,
     };
