@@ -267,6 +267,18 @@ bool support_is_mapped_with(const void *address, const char *flag)
     return result;
 }
 
+int support_open_descriptors(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    int count = 0;
+
+    assert_non_null(folder);
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count;
+}
+
 bool support_is_unmapped(const void *address)
 {
     uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -92,6 +92,9 @@ int support_without_memory(int (*run)(void *user), void *user);
  * test is skipped. */
 bool support_is_mapped_with(const void *address, const char *flag);
 
+/* How many descriptors this process has, give or take the same few each time. */
+int support_open_descriptors(void);
+
 /* True where nothing is mapped at the page of this address. */
 bool support_is_unmapped(const void *address);
 

@@ -7,7 +7,6 @@
 
 #include "store_internal.h"
 
-#include <dirent.h>
 #include <time.h>
 
 enum { CELL = 64, MIB = 1 << 20, CELLS_MAX = 64 * MIB / CELL, STEP_BYTES = 4 * MIB };
@@ -324,25 +323,13 @@ static void test_room(void **state)
 
 /* ---- the end ---- */
 
-static int open_descriptors(void)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    int count = 0;
-
-    assert_non_null(folder);
-    while (readdir(folder) != NULL)
-        count++;
-    closedir(folder);
-    return count;
-}
-
 /* Its descriptor is closed when its thread has ended, whatever number it has. */
 static void test_end(void **state)
 {
     struct store_fixture *f = *state;
 
     for (int lowest = 0; lowest < 2; lowest++) {
-        int before = open_descriptors(), kept = -1;
+        int before = support_open_descriptors(), kept = -1;
         struct cellar_writer *writer = make(f);
 
         flush_often(writer);
@@ -361,7 +348,7 @@ static void test_end(void **state)
             assert_int_equal(dup2(kept, STDIN_FILENO), STDIN_FILENO);
             close(kept);
         }
-        assert_int_equal(open_descriptors(), before);
+        assert_int_equal(support_open_descriptors(), before);
         store_remove(f);
     }
 }

@@ -7,7 +7,6 @@
 #include "store_internal.h"
 #include "sum/sum_name.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,18 +140,6 @@ static struct cellar_writer *make(struct store_fixture *f, bool checksums, enum 
     return writer;
 }
 
-static int open_descriptors(void)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    int count = 0;
-
-    assert_non_null(folder);
-    while (readdir(folder) != NULL)
-        count++;
-    closedir(folder);
-    return count;
-}
-
 /* ---- the old file ---- */
 
 static struct cellar_reader *follower;
@@ -236,7 +223,7 @@ static void expect_nothing_left(struct store_fixture *f, bool checksums, int *er
     struct cellar_writer *writer = make(f, checksums, CELLAR_PUBLISH_SLOTS);
     uint32_t identity = writer->sums_identity;
     unsigned entries = store_folder_entries(f);
-    int descriptors = open_descriptors();
+    int descriptors = support_open_descriptors();
     struct cellar_recovery recovery;
 
     assert_int_equal(identity != 0, checksums);
@@ -251,7 +238,7 @@ static void expect_nothing_left(struct store_fixture *f, bool checksums, int *er
     assert_true(was_locked); /* what was discarded was nobody else's */
     assert_int_equal(writer->sums_identity, identity);
     assert_int_equal(store_folder_entries(f), entries);
-    assert_int_equal(open_descriptors(), descriptors);
+    assert_int_equal(support_open_descriptors(), descriptors);
     store_append(writer, 2);
     assert_done(cellar_writer_flush(writer));
     store_close(writer);
